@@ -1,0 +1,259 @@
+"""The contract of every data module: four disjoint splits, three of them normal and without labels.
+
+| split       | rows                | loader yields | used for                                        |
+|-------------|---------------------|---------------|-------------------------------------------------|
+| train       | normal              | x             | weights, scaling                                |
+| val         | normal              | x             | early stopping, best checkpoint, model choice   |
+| calibration | normal              | x             | the threshold, and nothing before it            |
+| test        | normal and anomaly  | (x, y)        | evaluation; y = 1 means anomaly                 |
+
+Rows are held once, in raw units, and a batch is gathered by one indexing operation instead of sample by sample.
+A row that equals a calibration or test row is dropped from train and val: a copy of a row is the same row. Dropping
+by calibration and test alike keeps the two exchangeable.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
+from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows
+
+Index = NDArray[np.int64]
+
+
+class Rows(Dataset[Any]):
+    """Some rows of a tensor that is held once.
+
+    Args:
+        x: (N, *shape), raw units.
+        index: which rows, (n,).
+        y: labels (N,) of x, 1 = anomaly; only a test split has them.
+    """
+
+    def __init__(self, x: Tensor, index: Index, y: Tensor | None = None) -> None:
+        self.x, self.y, self.index = x, y, torch.as_tensor(index)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Any:
+        row = self.index[i]
+        return self.x[row] if self.y is None else (self.x[row], self.y[row])
+
+    def __getitems__(self, batch: Sequence[int]) -> Any:
+        """A whole batch at once: x (B, *shape), or (x, y)."""
+        rows = self.index[torch.as_tensor(batch)]
+        return self.x[rows] if self.y is None else (self.x[rows], self.y[rows])
+
+    def fingerprints(self) -> Fingerprints:
+        """Fingerprints (n,) of the rows."""
+        blocks = [self.x[rows].numpy() for rows in self.index.split(4096)]
+        return np.concatenate([np.empty(0, np.int64), *(fingerprint_rows(block) for block in blocks)])
+
+    def keep(self, mask: NDArray[np.bool_]) -> "Rows":
+        """The rows where mask (n,) is true."""
+        return Rows(self.x, self.index.numpy()[mask], self.y)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The four splits of a data module, see the module docstring."""
+
+    train: Rows
+    val: Rows
+    calibration: Rows
+    test: Rows
+
+
+class EpochShuffle(Sampler[int]):
+    """A new order every epoch that depends on seed and epoch alone, so that a resumed training sees the same one."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed, self.epoch = n, seed, 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        return iter(torch.randperm(self.n, generator=generator).tolist())
+
+
+class DataModule(pl.LightningDataModule, ABC):
+    """A LightningDataModule with four disjoint splits.
+
+    Args:
+        val_size: share (float in (0, 1)) or number (int) of the normal rows of the training pool kept for validation.
+        calibration_size: likewise for calibration.
+        batch_size: rows a training batch.
+        num_workers: loader processes; 0 is fastest for rows held in memory.
+        seed: of splits and order.
+    """
+
+    def __init__(
+        self,
+        *,
+        val_size: float | int = 0.1,
+        calibration_size: float | int = 0.2,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.val_size, self.calibration_size = val_size, calibration_size
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.dropped = 0
+        """Training and validation rows dropped because they equal a calibration or test row."""
+        self._splits: Splits | None = None
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, known without reading the data where possible."""
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """Read the data and deal the rows."""
+
+    @property
+    def splits(self) -> Splits:
+        """The four splits, loaded on first use.
+
+        Raises:
+            DataLeakError: every row of train or val is also a calibration or test row.
+            InputError: the data cannot be read, or a split is empty.
+        """
+        if self._splits is None:
+            self._splits = self._without_copies(self.load())
+        return self._splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the splits; see `splits`."""
+        _ = self.splits
+
+    def _without_copies(self, raw: Splits) -> Splits:
+        """Drop copied rows from train and val, and check what is left.
+
+        Raises:
+            DataLeakError: every row of train or val is also a calibration or test row.
+            InputError: an empty split.
+        """
+        held_back = np.concatenate([raw.calibration.fingerprints(), raw.test.fingerprints()])
+        train = raw.train.keep(~np.isin(raw.train.fingerprints(), held_back))
+        val = raw.val.keep(~np.isin(raw.val.fingerprints(), held_back))
+        self.dropped = len(raw.train) + len(raw.val) - len(train) - len(val)
+        for name, before, after in (("train", raw.train, train), ("val", raw.val, val)):
+            if len(before) and not len(after):
+                raise DataLeakError(
+                    f"each of the {len(before)} {name} rows is also a calibration or test row: remove duplicates first"
+                )
+        splits = Splits(train, val, raw.calibration, raw.test)
+        for name, rows in vars(splits).items():
+            if not len(rows):
+                raise InputError(f"the {name} split is empty: give more rows or change the split sizes")
+        return splits
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Batches of x in an order that changes every epoch."""
+        return self._loader(self.splits.train, EpochShuffle(len(self.splits.train), self.seed))
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Batches of x in order."""
+        return self._loader(self.splits.val)
+
+    def calibration_dataloader(self) -> DataLoader[Tensor]:
+        """Batches of x in order."""
+        return self._loader(self.splits.calibration)
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Batches of (x, y) in order."""
+        return self._loader(self.splits.test)
+
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """The test batches."""
+        return self.test_dataloader()
+
+    def _loader(self, rows: Rows, sampler: Sampler[int] | None = None) -> DataLoader[Any]:
+        return DataLoader(
+            rows, self.batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=_as_fetched,
+            persistent_workers=self.num_workers > 0,
+        )  # fmt: skip
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes of the splits and fingerprints of their rows, for the run folder."""
+        report: dict[str, Any] = {"module": type(self).__name__, "shape": list(self.shape), "dropped": self.dropped}
+        for name, rows in vars(self.splits).items():
+            report[name] = {"n": len(rows), "digest": digest_of(rows.fingerprints())}
+        report["test"]["n_anomalies"] = int(self.test_labels().sum())
+        return report
+
+    def test_labels(self) -> NDArray[np.int64]:
+        """Labels (n_test,) in the order of the test loader, 1 = anomaly."""
+        return np.concatenate([y.numpy() for _, y in self.test_dataloader()])
+
+
+def _as_fetched(batch: Any) -> Any:
+    """Collate nothing: `Rows.__getitems__` has made the batch."""
+    return batch
+
+
+def deal(index: Index, sizes: Sequence[float | int], seed: int) -> list[Index]:
+    """Deal rows at random into parts of the given sizes; the last part of the result is what is left.
+
+    Args:
+        index: rows to deal, (n,).
+        sizes: of each part, a share of n (float in (0, 1)) or a number of rows (int >= 1).
+        seed: of the permutation.
+
+    Raises:
+        ValueError: a size out of range.
+        InsufficientCalibrationError: the parts ask for more rows than there are.
+    """
+    counts = []
+    for size in sizes:
+        share = isinstance(size, float)
+        if isinstance(size, bool) or not (0 < size < 1 if share else size >= 1):
+            raise ValueError(f"a split size is a share in (0, 1) or a number of rows >= 1, got {size!r}")
+        counts.append(round(size * len(index)) if share else int(size))
+    if sum(counts) >= len(index):
+        raise InsufficientCalibrationError(
+            f"splits of {counts} rows leave nothing to train on out of {len(index)}: make them smaller",
+            n=len(index), needed=sum(counts) + 1,
+        )  # fmt: skip
+    shuffled = np.random.default_rng(seed).permutation(index)
+    return np.split(shuffled, np.cumsum(counts))
+
+
+def choose_classes(held_out: Sequence[int] | int | None, normal: Sequence[int] | int | None, n: int) -> frozenset[int]:
+    """The anomalous classes of a labelled set under either protocol.
+
+    Args:
+        held_out: classes that are anomalies, all others being normal; or None.
+        normal: the mirror: classes that are normal, all others being anomalies; or None.
+        n: number of classes.
+
+    Raises:
+        ValueError: both or neither given, a class outside 0..n-1, or nothing left on one side.
+    """
+    if (held_out is None) == (normal is None):
+        raise ValueError("give either held_out (classes that are anomalies) or normal (classes that are normal)")
+    given = held_out if normal is None else normal
+    classes = frozenset([given] if isinstance(given, int) else given or [])
+    if not classes or not classes < set(range(n)):
+        raise ValueError(f"classes must be some of 0..{n - 1}, not none and not all, got {sorted(classes)}")
+    return classes if normal is None else frozenset(range(n)) - classes

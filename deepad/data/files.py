@@ -1,0 +1,242 @@
+"""Files of samples: image folders, PNG and other images, `.npy`, `.npz`, CSV, Parquet and IDX, read in batches.
+
+Nothing here unpickles. Samples come out in raw units; images are neither resized nor rescaled.
+"""
+
+import gzip
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepad.errors import InputError
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+TABLES = frozenset({".csv", ".parquet"})
+READABLE = "an image or a folder of images, .npy, .npz, .csv, .parquet or IDX"
+BATCH = 4096
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples of one or several files.
+
+    Attributes:
+        x: samples (B, *shape), raw units; the scorer checks them.
+        source: (B,) the file each came from.
+        index: (B,) its row in that file.
+        y: (B,) the label column or array, if one was asked for.
+    """
+
+    x: NDArray[Any]
+    source: list[str]
+    index: NDArray[np.int64]
+    y: NDArray[Any] | None = None
+
+
+def read_samples(paths: Sequence[str | Path], shape: tuple[int, ...], *, label: str | None = None) -> Iterator[Batch]:
+    """Read samples of the given shape from files, in order.
+
+    Args:
+        paths: files or folders of images, see the module docstring.
+        shape: shape of one sample; a table row of `prod(shape)` columns is laid out as that shape, row by row.
+        label: name of the column (tables) or array (`.npz`) that holds labels and is not part of a sample.
+
+    Raises:
+        InputError: a file is missing, unreadable, of an unknown kind or of another shape.
+    """
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"no file or folder at {path}")
+        if path.is_dir():
+            yield from _images(_images_below(path), shape)
+            continue
+        suffix = path.suffix.lower()
+        try:
+            if suffix in IMAGES:
+                yield from _images([path], shape)
+            elif suffix in TABLES:
+                yield from _numbered(path, _table(path, shape, label))
+            elif suffix == ".npy":
+                yield from _numbered(path, _slices(_load(path)))
+            elif suffix == ".npz":
+                yield from _numbered(path, _npz(path, label))
+            elif "idx" in path.name:
+                yield from _numbered(path, _slices(read_idx(path)))
+            else:
+                raise InputError(f"{path} is of a kind deepad does not read: give {READABLE}")
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def read_idx(path: Path) -> NDArray[Any]:
+    """The array of an IDX file (the format of MNIST), plain or gzip-compressed.
+
+    Source: LeCun, Cortes, Burges, *The MNIST database*, file format section.
+
+    Raises:
+        InputError: not an IDX file, or cut short.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}") from None
+    kind, dimensions = (data[2], data[3]) if len(data) >= 4 and data[:2] == b"\0\0" else (0, 0)
+    head = 4 + 4 * dimensions
+    if kind not in _IDX_TYPES or dimensions == 0 or len(data) < head:
+        raise InputError(f"{path} is not an IDX file")
+    shape = struct.unpack(f">{dimensions}I", data[4:head])
+    dtype = np.dtype(_IDX_TYPES[kind])
+    if len(data) - head != prod(shape) * dtype.itemsize:
+        raise InputError(f"{path} announces {prod(shape)} values of {dtype.itemsize} bytes but holds {len(data) - head} bytes")
+    return np.frombuffer(data, dtype, offset=head).reshape(shape)
+
+
+def read_labels(path: Path) -> NDArray[Any]:
+    """Labels (N,) from an `.npy` or IDX file, or from a CSV or Parquet file of one column.
+
+    Raises:
+        InputError: the file cannot be read or holds more than one value a row.
+    """
+    if not path.exists():
+        raise InputError(f"no labels at {path}: give a file, or the name of a column or array of the input")
+    if path.suffix.lower() in TABLES:
+        labels = np.concatenate([x for x, _ in _table(path, (1,), None)])[:, 0]
+    else:
+        labels = _load(path) if path.suffix.lower() == ".npy" else read_idx(path)
+    if labels.ndim != 1:
+        raise InputError(f"{path} holds an array of shape {labels.shape}: labels are one value a sample, shape (N,)")
+    return labels
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is not a plain NumPy file (object arrays are never unpickled): {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _slices(x: NDArray[Any], y: NDArray[Any] | None = None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    for start in range(0, len(x) if x.ndim else 0, BATCH):
+        yield x[start : start + BATCH], None if y is None else y[start : start + BATCH]
+
+
+def _numbered(path: Path, batches: Iterator[tuple[NDArray[Any], NDArray[Any] | None]]) -> Iterator[Batch]:
+    row = 0
+    for x, y in batches:
+        yield Batch(x, [str(path)] * len(x), np.arange(row, row + len(x)), y)
+        row += len(x)
+    if row == 0:
+        raise InputError(f"{path} holds no samples")
+
+
+def _npz(path: Path, label: str | None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    with _load(path) as archive:
+        names = [name for name in archive.files if name != label]
+        chosen = next((name for name in ("x", "X", *names[:1]) if name in names), None)
+        if chosen is None or (len(names) > 1 and chosen not in ("x", "X")):
+            raise InputError(f"{path} holds the arrays {', '.join(archive.files)}: call the samples x")
+        if label is not None and label not in archive.files:
+            raise InputError(f"{path} holds no array {label!r} for labels, only {', '.join(archive.files)}")
+        try:
+            x, y = archive[chosen], None if label is None else archive[label]
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+    if y is not None and len(y) != len(x):
+        raise InputError(f"{path} holds {len(x)} samples but {len(y)} labels")
+    yield from _slices(x, y)
+
+
+def _table(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    import pyarrow as pa
+
+    try:
+        for batch in _record_batches(path):
+            names = [name for name in batch.schema.names if name != label]
+            if label is not None and label not in batch.schema.names:
+                raise InputError(f"{path} has no column {label!r} for labels, only {_listed(names)}")
+            text = [name for name in names if not _is_number(batch.schema.field(name).type)]
+            if text:
+                raise InputError(f"{path} has columns that are not numbers: {_listed(text)}; drop or encode them")
+            if len(names) != prod(shape):
+                raise InputError(f"{path} has {len(names)} columns, a sample has {prod(shape)} values: {_listed(names)}")
+            columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
+            x = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
+            y = None if label is None else batch.column(label).to_numpy(zero_copy_only=False)
+            yield x.reshape(len(x), *shape), y
+    except pa.ArrowException as error:
+        raise InputError(f"{path} is not a readable {path.suffix[1:]} file: {str(error).splitlines()[0]}") from None
+
+
+def _record_batches(path: Path) -> Iterator[Any]:
+    """Record batches of a table; a CSV file whose first line holds a number has no header."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(BATCH)
+        return
+    from pyarrow import csv
+
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    headless = any(_parses_as_number(cell) for cell in first.strip().split(","))
+    with csv.open_csv(path, read_options=csv.ReadOptions(autogenerate_column_names=headless)) as reader:
+        yield from reader
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+    if not found:
+        raise InputError(f"{folder} holds no images ({', '.join(sorted(IMAGES))})")
+    return found
+
+
+def _images(paths: list[Path], shape: tuple[int, ...]) -> Iterator[Batch]:
+    """Images as uint8 (B, C, H, W), grey for one channel and RGB for three."""
+    from PIL import Image, UnidentifiedImageError
+
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise InputError(f"this model takes samples of shape {shape}, not images")
+    for start in range(0, len(paths), BATCH):
+        chosen = paths[start : start + BATCH]
+        x = np.empty((len(chosen), *shape), np.uint8)
+        for place, path in zip(x, chosen, strict=True):
+            try:
+                with Image.open(path) as image:
+                    if image.size != (shape[2], shape[1]):
+                        raise InputError(
+                            f"{path} is {image.size[0]} x {image.size[1]} pixels, this model takes "
+                            f"{shape[2]} x {shape[1]}: resize it first"
+                        )
+                    pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
+            except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+                raise InputError(f"{path} is not a whole image: {error}") from None
+            place[...] = pixels if shape[0] == 1 else pixels.transpose(2, 0, 1)
+        yield Batch(x, [str(path) for path in chosen], np.zeros(len(chosen), np.int64))
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind))
+
+
+def _parses_as_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

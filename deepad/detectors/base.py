@@ -1,0 +1,309 @@
+"""The contract of every detector, and the training loop, once.
+
+A detector sees batches of raw x from normal data. A member says what its loss is, how its score falls on the parts of
+x and what its latent features are; everything else (scaling from training data, optimizer, early stopping, best
+weights, the check that it learned) is here.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from deepad.errors import ArtifactUnsafeError, InputError, LearningError, NotFittedError
+from deepad.fingerprint import Fingerprints, fingerprint_rows
+from deepad.nn import Scaling, ScalingKind
+from deepad.rooms import members
+
+_PASS_BATCH = 1024
+
+
+class Detector(pl.LightningModule, ABC):
+    """A LightningModule that learns what normal looks like and scores how far a sample is from it.
+
+    Constructor arguments are plain values, stored unchanged in `hparams`, so a checkpoint rebuilds without a config.
+
+    Args:
+        shape: shape of one sample, `(D,)`, `(C, H, W)` or `(T, C)`.
+        scaling: how raw units become model units, see `deepad.nn.Scaling`.
+        lr: peak learning rate of AdamW, > 0: a tenth of the steps warm up to it, a cosine goes down from it.
+        weight_decay: of AdamW, >= 0.
+        patience: epochs without a better validation loss before training stops, >= 1.
+    """
+
+    scaling: Scaling
+    trained: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        scaling: ScalingKind = "standard",
+        lr: float = 2e-3,
+        weight_decay: float = 1e-2,
+        patience: int = 10,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.shape = check_shape(shape)
+        self.scaling = Scaling(self.shape, scaling)
+        self.fit_rows: Fingerprints | None = None
+        """Fingerprints of every row that trained or selected this model; None before training and after loading."""
+        self.register_buffer("trained", torch.tensor(False))
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_rows = 0
+        self._before: dict[str, Tensor] = {}
+        self._resumed_rng: Tensor | None = None
+
+    # ---- what a member says ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, x: Tensor) -> Tensor:
+        """Training loss, a scalar, of raw x (B, *shape)."""
+
+    @abstractmethod
+    def contributions(self, x: Tensor) -> Tensor:
+        """How much each part of raw x (B, *shape) adds to its score: (B, *shape), >= 0 unless the member says so."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """Latent code of raw x (B, *shape) and a summary of its residual: (B, F), for any density to be fitted on."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What the model would have expected in place of raw x: (B, *shape) in raw units."""
+
+    # ---- scoring -----------------------------------------------------------------------------------------------
+
+    def score(self, x: Tensor) -> Tensor:
+        """Anomaly score (B,) of finite raw x (B, *shape): the sum of its contributions, in float64.
+
+        The unit is the member's; higher is more anomalous. An input so large that its reconstruction overflows
+        scores +inf.
+        """
+        parts = self.contributions(x).flatten(1)
+        return torch.nan_to_num(parts.sum(1, dtype=torch.float64), nan=torch.inf, posinf=torch.inf)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same as `score`."""
+        return self.score(x)
+
+    # ---- training ----------------------------------------------------------------------------------------------
+
+    def training_step(self, x: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
+        loss = self.loss(x)
+        self._loss_sum = self._loss_sum + loss.detach() * len(x)  # no .item(): the device is not waited for
+        self._loss_rows += len(x)
+        return loss
+
+    def on_train_epoch_end(self) -> None:  # noqa: D102
+        mean = torch.as_tensor(self._loss_sum) / max(self._loss_rows, 1)
+        self._loss_sum, self._loss_rows = 0.0, 0
+        if not torch.isfinite(mean):
+            raise LearningError(
+                f"the training loss became {mean.item()} in epoch {self.current_epoch}: "
+                "lower lr, or look for extreme values in the data"
+            )
+        self.log("train_loss", mean, prog_bar=True, sync_dist=True)
+
+    def validation_step(self, x: Tensor, batch_idx: int) -> None:  # noqa: D102
+        self.log("val_loss", self.loss(x), prog_bar=True, batch_size=len(x), sync_dist=True)
+
+    def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Scores of a batch of x, or of the x in a labelled batch (x, y)."""
+        return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        hparams = self.hparams
+        optimizer = torch.optim.AdamW(self.parameters(), hparams.lr, weight_decay=hparams.weight_decay, fused=True)
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < float("inf"):
+            return optimizer
+        warmup = steps / 10
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 + 0.5 * math.cos(math.pi * min((step - warmup) / (steps - warmup), 1.0))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Early stopping and the best checkpoint on the normal validation loss, unless the Trainer brings its own."""
+        present = self.trainer.callbacks  # type: ignore[attr-defined]
+        chosen: list[Callback] = []
+        if not any(isinstance(callback, EarlyStopping) for callback in present):
+            chosen.append(EarlyStopping("val_loss", patience=self.hparams.patience))
+        checkpoints = [callback for callback in present if isinstance(callback, ModelCheckpoint)]
+        if checkpoints and all(callback.monitor is None for callback in checkpoints):
+            chosen.append(best_checkpoint())
+        return chosen
+
+    def on_fit_start(self) -> None:
+        """Learn scaling from the training rows and remember every row that fits or selects."""
+        loop = self.trainer.fit_loop
+        loop.setup_data()
+        loop.epoch_loop.val_loop.setup_data()
+        train, val = self.trainer.train_dataloader, self.trainer.val_dataloaders
+        if val is None:
+            raise InputError("no validation data: training stops on the normal validation loss, so give val_dataloaders")
+        seen = [] if self.fit_rows is None else [self.fit_rows]
+        for x in _in_order(train):
+            seen.append(fingerprint_rows(_checked(x, self.shape)))
+        if not bool(self.scaling.fitted):
+            self.scaling.fit(_in_order(train))
+        for loader in val if isinstance(val, list) else [val]:
+            seen += [fingerprint_rows(_checked(x, self.shape)) for x in _in_order(loader)]
+        self.fit_rows = np.unique(np.concatenate(seen))
+
+    def on_train_start(self) -> None:  # noqa: D102
+        self._before = {name: weight.detach().clone() for name, weight in self.named_parameters()}
+        if self._resumed_rng is not None:  # noise and dropout go on where the checkpoint left them
+            torch.set_rng_state(self._resumed_rng)
+            self._resumed_rng = None
+        self.trained.fill_(True)  # before the first checkpoint is written; a failed check takes it back
+
+    def on_fit_end(self) -> None:
+        """Go back to the best weights and refuse a model that has not learned."""
+        checkpoint = self.trainer.checkpoint_callback
+        best = getattr(checkpoint, "best_model_path", "")
+        if best:
+            self.load_state_dict(torch.load(best, map_location=self.device, weights_only=True)["state_dict"])
+        self.eval()
+        try:
+            self._check_learned()
+        except LearningError:
+            self.trained.fill_(False)
+            raise
+        self._before = {}
+
+    def _check_learned(self) -> None:
+        weights = dict(self.named_parameters())
+        untouched = [name for name, before in self._before.items() if torch.equal(before, weights[name])]
+        if untouched and self.trainer.global_step > 0:
+            raise LearningError(
+                f"training did not change {', '.join(untouched[:3])}{' and more' if len(untouched) > 3 else ''}: "
+                "check lr and that the loss reaches every layer"
+            )
+        val = self.trainer.val_dataloaders
+        x = next(_in_order(val[0] if isinstance(val, list) else val)).to(self.device)
+        with torch.inference_mode():
+            scores = self.score(x)
+        same = scores.max() - scores.min() <= 1e-6 * scores.abs().max()
+        if same and not torch.equal(x, x[:1].expand_as(x)):
+            raise LearningError(
+                f"all {len(scores)} validation scores equal {scores[0].item():.6g}: the model has collapsed; "
+                "lower lr or weight_decay, or widen it"
+            )
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        checkpoint["detector"] = type(self).__name__
+        if self.fit_rows is not None:
+            checkpoint["fit_rows"] = torch.from_numpy(self.fit_rows)
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
+        self.fit_rows = checkpoint["fit_rows"].numpy()
+        self._resumed_rng = checkpoint["rng_state"]
+
+    @classmethod
+    def from_checkpoint(cls, path: str) -> "Detector":
+        """Rebuild a trained detector of any kind from a Lightning checkpoint, without its config.
+
+        Only tensors and plain values are read, and the class is one of ours, found by its tag. Still, a checkpoint is
+        a format for resuming on the machine that trained; to pass a model on, save a `Scorer`.
+
+        Raises:
+            InputError: no such file.
+            ArtifactUnsafeError: the file holds anything but tensors and plain values.
+        """
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            tag, hparams = checkpoint["detector"], checkpoint["hyper_parameters"]
+            detector = members("detectors", "Detector")[tag](**hparams)
+            detector.on_load_checkpoint(checkpoint)
+            detector.load_state_dict(checkpoint["state_dict"])
+        except FileNotFoundError:
+            raise InputError(f"no checkpoint at {path}") from None
+        except Exception as error:
+            raise ArtifactUnsafeError(
+                f"{path} is not a checkpoint of a deepad detector: {str(error).splitlines()[0][:120]}"
+            ) from None
+        return detector.eval()
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Weights and buffers as arrays, for the artifact."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+
+    @classmethod
+    def from_state(cls, hparams: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Self:
+        """Rebuild from constructor arguments and `state_arrays`.
+
+        The module is laid out on the meta device first, so shapes are compared before memory is taken.
+
+        Raises:
+            ValueError: arguments or arrays that do not belong to this class.
+        """
+        with torch.device("meta"):
+            detector = cls(**hparams)
+        expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in detector.state_dict().items()}
+        given = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        if expected != {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in given.items()}:
+            raise ValueError(f"the arrays are not those of a {cls.__name__} with these arguments")
+        detector.load_state_dict(given, assign=True)
+        return detector.to("cpu").eval()
+
+
+def best_checkpoint(folder: str | Path | None = None) -> ModelCheckpoint:
+    """Keeps `best.ckpt` by validation loss, and `last.ckpt` to resume from; in the logger's folder if none is given."""
+    return ModelCheckpoint(folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False)
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of one sample as a tuple.
+
+    Raises:
+        ValueError: not one to three positive whole numbers.
+    """
+    sizes = tuple(shape)
+    if not 1 <= len(sizes) <= 3 or any(type(size) is not int or size < 1 for size in sizes):
+        raise ValueError(f"shape must be (D,), (T, C) or (C, H, W) in positive whole numbers, got {shape!r}")
+    return sizes
+
+
+def _in_order(loader: Any) -> Iterator[Tensor]:
+    """Every batch of x of a loader once, unshuffled and unsharded, so that what is learned from it is the same
+    whatever the seed and the number of processes."""
+    if isinstance(loader, DataLoader):
+        loader = DataLoader(loader.dataset, batch_size=_PASS_BATCH, collate_fn=loader.collate_fn)
+    for batch in loader:
+        if not isinstance(batch, Tensor):
+            raise InputError(
+                f"a detector trains on x alone, got a batch of type {type(batch).__name__}: labels belong to test"
+            )
+        yield batch
+
+
+def _checked(x: Tensor, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    if tuple(x.shape[1:]) != shape:
+        raise InputError(f"this detector takes samples of shape {shape}, got {tuple(x.shape[1:])}: build it with that shape")
+    if x.is_floating_point() and not torch.isfinite(x).all():
+        raise InputError("training data hold NaN or infinite values: drop or fill those rows first")
+    return x.numpy()
+
+
+def require_fitted(detector: Detector) -> None:
+    """Raise `NotFittedError` for a detector that has not been trained."""
+    if not detector.trained:
+        raise NotFittedError(f"this {type(detector).__name__} has not been trained: run Trainer.fit first")

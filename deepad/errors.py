@@ -1,0 +1,66 @@
+"""What deepad refuses, by name. Every message says what arrived, what is accepted and what to do.
+
+Argument errors are `ValueError` as well, so generic callers (scikit-learn, Lightning) can catch them as usual.
+"""
+
+
+class DeepadError(Exception):
+    """Base of every error deepad raises on purpose: the command line prints it as one line and exits with 1."""
+
+
+class InputError(DeepadError, ValueError):
+    """Data that cannot be used as it arrived: shape, type, NaN, an unreadable or missing file."""
+
+
+class DataLeakError(DeepadError, ValueError):
+    """Rows that trained or selected a model were offered for calibration."""
+
+
+class LearningError(DeepadError, RuntimeError):
+    """Training ended without a usable model: untouched weights, constant scores or a loss that is not finite."""
+
+
+class NotFittedError(DeepadError, ValueError, AttributeError):
+    """Something was asked of a model that has not been trained."""
+
+
+class NonFiniteScoreError(DeepadError, ValueError):
+    """A calibration score is NaN or infinite."""
+
+
+class InsufficientCalibrationError(DeepadError, ValueError):
+    """The level asked for cannot be guaranteed from this many calibration scores.
+
+    Attributes:
+        n: calibration scores at hand.
+        needed: the smallest number that would do.
+    """
+
+    def __init__(self, message: str, *, n: int, needed: int) -> None:
+        super().__init__(message)
+        self.n = n
+        self.needed = needed
+
+
+class CalibrationMismatchError(DeepadError, ValueError):
+    """A calibration made from one scorer was put beside another."""
+
+
+class ArtifactError(DeepadError, ValueError):
+    """A saved artifact was not loaded."""
+
+
+class ArtifactCorruptError(ArtifactError):
+    """Truncated, altered or malformed."""
+
+
+class ArtifactVersionError(ArtifactError):
+    """Written by a newer schema than this version reads."""
+
+
+class ArtifactUnsafeError(ArtifactError):
+    """A format that can carry code (pickle, joblib, a zip of pickles), a link, or a path that leaves the folder."""
+
+
+class IncompatibleInstallError(DeepadError, ImportError):
+    """Installed packages that do not fit each other, or an optional one that is missing."""

@@ -1,0 +1,66 @@
+"""What labels can say about a verdict.
+
+Threshold-free numbers and numbers at the calibrated threshold are kept apart. No threshold here has seen a test label.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from deepad.errors import InputError
+from deepad.scoring.scorer import Verdict
+
+LAW_LEVEL = 0.99
+
+
+def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
+    """Metrics of a verdict on N labelled samples.
+
+    Args:
+        verdict: of the samples.
+        y: labels (N,), 1 = anomaly, 0 = normal.
+
+    Returns:
+        `n`, `n_anomalies`, `n_invalid` (rows without a score: they are in no other number);
+        `ranking`: `auroc` and `average_precision` in [0, 1], None where only one class is present;
+        `at_threshold`: `alpha`, `threshold`, `false_alarms` of `n_normal`, `false_alarm_rate`, the range `law_99` of
+        false alarms that the exact law gives 99 % (BetaBinomial), whether they lie `inside_law_99`, and `recall`,
+        `precision`, None where nothing can be divided by.
+
+    Raises:
+        InputError: labels that are not 0 or 1, or another number of them.
+    """
+    labels = np.asarray(y)
+    if labels.shape != verdict.score.shape:
+        raise InputError(f"got {len(labels)} labels for {len(verdict)} samples: give one label a sample, in their order")
+    if not np.isin(labels, (0, 1)).all():
+        raise InputError("labels must be 0 (normal) or 1 (anomaly)")
+    valid = ~verdict.invalid
+    score, flagged, anomaly = verdict.score[valid], verdict.flagged[valid], labels[valid] == 1
+    both = anomaly.any() and not anomaly.all()
+    false_alarms, hits = int((flagged & ~anomaly).sum()), int((flagged & anomaly).sum())
+    normals, anomalies = int((~anomaly).sum()), int(anomaly.sum())
+    law = verdict.guarantee.future_alarms(normals, level=LAW_LEVEL) if normals else None
+    finite = np.nan_to_num(score, posinf=np.finfo(np.float64).max, neginf=np.finfo(np.float64).min)  # ranks are kept
+    return {
+        "n": len(labels),
+        "n_anomalies": int((labels == 1).sum()),
+        "n_invalid": int((~valid).sum()),
+        "ranking": {
+            "auroc": float(roc_auc_score(anomaly, finite)) if both else None,
+            "average_precision": float(average_precision_score(anomaly, finite)) if both else None,
+        },
+        "at_threshold": {
+            "alpha": verdict.alpha,
+            "threshold": verdict.threshold,
+            "n_normal": normals,
+            "false_alarms": false_alarms,
+            "false_alarm_rate": false_alarms / normals if normals else None,
+            "law_99": list(law) if law else None,
+            "inside_law_99": law[0] <= false_alarms <= law[1] if law else None,
+            "recall": hits / anomalies if anomalies else None,
+            "precision": hits / (hits + false_alarms) if hits + false_alarms else None,
+        },
+    }

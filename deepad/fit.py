@@ -1,0 +1,179 @@
+"""`deepad fit`: Lightning's command line with a run folder at the end.
+
+The parser is `LightningCLI`'s: `--config`, `--print_config`, dotted overrides, and `optimizer`, `lr_scheduler`,
+`trainer`, `model` and `data` sections. Added are `run`, `calibration`, `ckpt_path` and `overwrite`.
+"""
+
+import json
+import logging
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger
+from tqdm import tqdm
+
+from deepad import run
+from deepad.data.base import DataModule
+from deepad.detectors.base import Detector, best_checkpoint
+from deepad.errors import InputError
+from deepad.rooms import members
+
+class _Parser(LightningArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One line instead of the usage, exit status 2."""
+        reason = " ".join(str(message).split())
+        sys.stderr.write(f"deepad fit: error: {reason[:500]}\n")
+        raise SystemExit(2)
+
+
+class StepBar(ProgressBar):
+    """One bar over all steps of the training, with the losses of the last epoch; it shows on terminals only.
+
+    Lightning's bars redraw by the number of steps, which costs more than a short step; this one redraws by the clock.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm[NoReturn] | None = None
+
+    def disable(self) -> None:  # noqa: D102
+        self._enabled = False
+
+    def on_train_start(self, trainer: Any, *_: Any) -> None:  # noqa: D102
+        if trainer.is_global_zero:
+            steps = trainer.estimated_stepping_batches
+            total = int(steps) if 0 < steps < float("inf") else None
+            self._bar = tqdm(desc="training", unit=" steps", total=total, initial=trainer.global_step, disable=None)
+
+    def on_train_batch_end(self, *_: Any) -> None:  # noqa: D102
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:  # noqa: D102
+        if self._bar is not None:
+            losses = {name: f"{float(value):.4g}" for name, value in trainer.callback_metrics.items()}
+            self._bar.set_postfix({"epoch": trainer.current_epoch + 1, **losses}, refresh=False)
+
+    def on_train_end(self, *_: Any) -> None:  # noqa: D102
+        if self._bar is not None:
+            self._bar.close()
+
+
+class FitCLI(LightningCLI):
+    """Builds data module, detector and trainer from a configuration; `fit_and_finish` does the work."""
+
+    model: Detector
+    datamodule: DataModule
+
+    def __init__(self, args: list[str]) -> None:
+        for room, contract in (("detectors", "Detector"), ("data", "DataModule")):
+            members(room, contract)  # imported, so that a config can name them without their module
+        super().__init__(
+            Detector,
+            DataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"max_epochs": 50, "enable_model_summary": False},
+            parser_class=_Parser,
+            parser_kwargs={"prog": "deepad fit", "description": "Train, calibrate and test; write a run folder."},
+            load_from_checkpoint_support=False,
+            run=False,
+            args=args,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the arguments after `fit`; Lightning's own version warns when they are handed over."""
+        self.config = parser.parse_args(args)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The arguments that Lightning does not have."""
+        parser.link_arguments("data.shape", "model.init_args.shape", apply_on="instantiate")
+        parser.add_argument("--run", type=str | None, default=None, help="run folder (default: runs/<data>-<model>-<time>)")
+        parser.add_argument("--overwrite", type=bool, default=False, help="replace a finished run in that folder")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to resume from")
+        parser.add_argument("--calibration.alpha", type=float, default=0.05, help="false-alarm rate, in (0, 1)")
+        parser.add_argument("--calibration.kind", type=str, default="marginal", help="guarantee: marginal or pac")
+        parser.add_argument("--calibration.delta", type=float | None, default=None, help="for pac, in (0, 1)")
+        parser.add_argument("--json", type=bool, default=False, help="print metrics.json instead of the summary")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """The Trainer, logging into the run folder, with a progress bar that does not slow it down."""
+        self.folder = self._claim_folder()
+        given = self.config_init["trainer"]
+        callbacks = list(given.get("callbacks") or [])
+        if given.get("logger") is None:
+            attempts = len(list(self.folder.glob("training*")))
+            kwargs["logger"] = CSVLogger(self.folder, name=f"training-{attempts}" if attempts else "training", version="")
+        if given.get("enable_progress_bar") is not False:
+            callbacks.append(StepBar())
+        if given.get("enable_checkpointing") is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
+            callbacks.append(best_checkpoint(self.folder / "checkpoints"))
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _claim_folder(self) -> Path:
+        wanted = self.config["run"]
+        if wanted is None:
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            wanted = f"runs/{type(self.datamodule).__name__}-{type(self.model).__name__}-{stamp}".lower()
+        folder = Path(wanted)
+        if (folder / "metrics.json").exists() and not self.config["overwrite"]:
+            raise InputError(f"{folder} holds a finished run: give another --run, or --overwrite=true to replace it")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "metrics.json").unlink(missing_ok=True)
+            if self.config["ckpt_path"] is None:
+                for old in (folder / "checkpoints", *folder.glob("training*")):
+                    shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise InputError(f"cannot write the run folder {folder}: {error.strerror}") from None
+        return folder
+
+    def fit_and_finish(self) -> dict[str, Any]:
+        """Train, calibrate, test, and write the run folder; returns what `metrics.json` holds."""
+        repeatable = self.config.clone()
+        repeatable["overwrite"], repeatable["ckpt_path"] = False, None
+        self.parser.save(repeatable, self.folder / "config.yaml", overwrite=True)
+        checkpoint = self.config["ckpt_path"]
+        if checkpoint is not None:
+            Detector.from_checkpoint(checkpoint)  # refuses what is missing or foreign, before training starts
+        started = time.perf_counter()
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        seconds = time.perf_counter() - started
+        decision = self.config["calibration"]
+        return run.finish(
+            self.model,
+            self.datamodule,
+            self.folder,
+            alpha=decision["alpha"],
+            kind=decision["kind"],
+            delta=decision["delta"],
+            training={
+                "epochs": self.trainer.current_epoch,
+                "seconds": round(seconds, 1),
+                "threads": torch.get_num_threads(),
+                "seed": self.config["seed_everything"],
+            },
+        )
+
+
+def main(args: list[str]) -> None:
+    """Run `deepad fit` with command line arguments."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "The .*dataloader.* does not have many workers")
+    warnings.filterwarnings("ignore", "The number of training batches")
+    warnings.filterwarnings("ignore", ".*configure_optimizers. will be overridden")
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    cli = FitCLI(args)
+    metrics = cli.fit_and_finish()
+    print(json.dumps(metrics, indent=1) if cli.config["json"] else run.summary(metrics, cli.folder))

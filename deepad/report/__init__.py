@@ -1,0 +1,1 @@
+"""Report: figures and the page a person reads."""

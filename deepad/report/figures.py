@@ -1,0 +1,93 @@
+"""Figures of a run, each a function that returns a matplotlib `Figure`, usable alone in a notebook."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+NORMAL, ANOMALY, LINE = "#3b6ea8", "#c8553d", "#222222"
+
+
+def score_histogram(score: ArrayLike, y: ArrayLike, threshold: float, *, bins: int = 60) -> Figure:
+    """Distribution of the scores of normal and anomalous samples, with the calibrated threshold.
+
+    Args:
+        score: (N,), NaN and infinite scores are left out.
+        y: (N,), 1 = anomaly.
+        threshold: drawn as a line; samples to its right are flagged.
+        bins: number of bins over the range of the finite scores.
+    """
+    values, labels = np.asarray(score), np.asarray(y)
+    finite = np.isfinite(values)
+    values, labels = values[finite], labels[finite]
+    positive = len(values) > 0 and values.min() > 0
+    edges = (np.geomspace if positive else np.linspace)(*_widened(values), bins + 1)
+    figure, axes = _canvas(6.4, 3.2)
+    for label, name, colour in ((0, "normal", NORMAL), (1, "anomaly", ANOMALY)):
+        chosen = values[labels == label]
+        if len(chosen):
+            share = np.full(len(chosen), 1 / len(chosen))
+            axes.hist(chosen, edges, weights=share, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
+    axes.axvline(threshold, color=LINE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}")
+    axes.set(xlabel="anomaly score", ylabel="share of the class", xscale="log" if positive else "linear")
+    axes.legend(frameon=False)
+    return figure
+
+
+def training_curves(train_loss: ArrayLike, val_loss: ArrayLike) -> Figure:
+    """Loss on training and validation rows by epoch (E,), with the best epoch marked."""
+    train, val = np.asarray(train_loss, float), np.asarray(val_loss, float)
+    figure, axes = _canvas(6.4, 3.2)
+    axes.plot(np.arange(1, len(train) + 1), train, color=NORMAL, label="train")
+    axes.plot(np.arange(1, len(val) + 1), val, color=ANOMALY, label="validation (normal)")
+    if len(val):
+        best = int(np.nanargmin(val))
+        axes.plot(best + 1, val[best], "o", color=LINE, markersize=5, label=f"best, epoch {best + 1}")
+    positive = np.nanmin([*train, *val]) > 0
+    axes.set(xlabel="epoch", ylabel="loss", yscale="log" if positive else "linear")
+    axes.legend(frameon=False)
+    return figure
+
+
+def reconstructions(
+    x: NDArray[np.floating], rebuilt: NDArray[np.floating], parts: NDArray[np.floating], captions: Sequence[str]
+) -> Figure:
+    """Images beside what the model rebuilt and where the score comes from.
+
+    Args:
+        x: originals (N, C, H, W).
+        rebuilt: reconstructions (N, C, H, W), in the same units.
+        parts: contributions to the score (N, C, H, W), summed over channels for the picture.
+        captions: (N,) one short line each.
+    """
+    columns = len(x)
+    figure = Figure(figsize=(max(1.05 * columns, 3), 3.9), layout="constrained")
+    grid = np.atleast_2d(figure.subplots(3, columns, squeeze=False))
+    low, high = float(x.min()), float(x.max())
+    for column in range(columns):
+        for axes, image in zip(grid[:, column], (x[column], rebuilt[column]), strict=False):
+            picture = image[0] if len(image) == 1 else (image.transpose(1, 2, 0) - low) / (high - low)
+            axes.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
+        grid[2, column].imshow(parts[column].sum(0), cmap="magma")
+        grid[0, column].set_title(captions[column], fontsize=7)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+    for axes, name in zip(grid[:, 0], ("original", "rebuilt", "share of\nthe score"), strict=True):
+        axes.set_ylabel(name, fontsize=8)
+    return figure
+
+
+def _canvas(width: float, height: float):  # type: ignore[no-untyped-def]
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _widened(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Range of the values, never empty."""
+    if len(values) == 0:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low * 0.99 - (low == 0), high * 1.01 + (high == 0))

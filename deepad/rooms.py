@@ -1,0 +1,31 @@
+"""The floor plan that every room shares: `base.py` holds the contract, every other file holds members.
+
+Members are found by looking, so adding one is writing one file: there is no registry to keep in step.
+A saved file names a member by its tag (the class name), which is looked up here and nowhere else: a file can
+therefore choose among our own classes and never name something to import.
+"""
+
+import inspect
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+
+@cache
+def members(room: str, contract: str) -> dict[str, type]:
+    """Concrete classes of a room by name.
+
+    Args:
+        room: package name inside deepad, such as `"detectors"`.
+        contract: name of the abstract class in the room's `base.py`, such as `"Detector"`.
+    """
+    package = import_module(f"deepad.{room}")
+    base = getattr(import_module(f"deepad.{room}.base"), contract)
+    found: dict[str, type] = {}
+    for info in iter_modules(package.__path__):
+        module = import_module(f"deepad.{room}.{info.name}")
+        for name, item in vars(module).items():
+            own = inspect.isclass(item) and item.__module__ == module.__name__ and not name.startswith("_")
+            if own and issubclass(item, base) and not inspect.isabstract(item):
+                found[name] = item
+    return dict(sorted(found.items()))

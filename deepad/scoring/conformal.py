@@ -1,0 +1,178 @@
+"""Conformal calibration: ranks of new scores among held-out normal scores.
+
+With calibration scores S_1..S_n and a new score s, `c(s) = #{i : S_i >= s}` and
+
+    p(s) = (1 + c(s)) / (n + 1).
+
+If s is exchangeable with the S_i (a new normal sample), then P(p <= t) <= t for every t: flagging where p <= alpha
+raises false alarms at a rate of at most alpha. It fails when calibration rows also trained or selected the model,
+when the data drift, and for overlapping windows of a series, which are not exchangeable.
+
+Decisions compare integer ranks, floats never decide: the threshold is the k-th largest calibration score, and
+*flagged <=> rank <= k <=> p <= alpha* holds bit for bit.
+
+Scores that differ by less than rounding noise count as ties: s is lowered by `tie_rtol * max(|s|, median |S|)` before
+it is ranked. This only raises p, so validity is kept whatever the tolerance.
+
+Source: Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005; Laxhammar & Falkman, *Inductive
+conformal anomaly detection*, 2015; Bates, Candès, Lei, Romano, Sesia, *Testing for outliers with conformal p-values*,
+2023.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepad.errors import NonFiniteScoreError
+from deepad.scoring.guarantee import Guarantee, guaranteed_rank
+
+Scores = NDArray[np.float64]
+
+TIE_RTOL = 1e-5
+"""Relative rounding noise of float32 scoring; use 0 for exact float64 scores."""
+
+
+def as_scores(scores: ArrayLike, name: str = "scores") -> Scores:
+    """Cast scores of any real dtype to a new float64 vector (N,).
+
+    Raises:
+        TypeError: complex, object or masked values.
+        ValueError: more than one column.
+    """
+    if hasattr(scores, "detach"):  # a torch tensor on any device, in any float width
+        scores = scores.detach().cpu().double().numpy()
+    if isinstance(scores, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: fill or drop the masked values first")
+    array = np.asarray(scores)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one number a sample, shape (N,), got shape {array.shape}")
+    return array.astype(np.float64)
+
+
+def lower_for_ties(scores: Scores, tie_rtol: float, scale: float) -> Scores:
+    """`s - tie_rtol * max(|s|, scale)`, elementwise; infinities and NaN stay as they are."""
+    if tie_rtol == 0:
+        return scores
+    with np.errstate(invalid="ignore", over="ignore"):
+        lowered = scores - tie_rtol * np.maximum(np.abs(scores), scale)
+    return np.where(np.isinf(scores), scores, lowered)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A decision threshold with the promise it carries.
+
+    Attributes:
+        value: the k-th largest calibration score, in the unit of the scores.
+        k: its rank, counted from the largest.
+        guarantee: what it promises.
+        tie_rtol: relative tolerance under which a score ties with `value`.
+        scale: median |calibration score|, below which the tolerance stops shrinking.
+    """
+
+    value: float
+    k: int
+    guarantee: Guarantee
+    tie_rtol: float
+    scale: float
+
+    def flag(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """True where a score (N,) lies above the threshold. A NaN score is never normal: it is flagged."""
+        lowered = lower_for_ties(as_scores(scores), self.tie_rtol, self.scale)
+        return (lowered > self.value) | np.isnan(lowered)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Held-out normal scores, sorted, and what follows from them. Immutable; made by `Calibration.fit`.
+
+    Attributes:
+        scores: (n,) float64, ascending, finite, read-only.
+        tie_rtol: relative tolerance of ties, see the module docstring.
+        scorer_id: digest of the model the scores came from, empty if unknown.
+    """
+
+    scores: Scores
+    tie_rtol: float = TIE_RTOL
+    scorer_id: str = ""
+    scale: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", float(np.median(np.abs(self.scores))))
+        self.scores.flags.writeable = False
+
+    @classmethod
+    def fit(cls, scores: ArrayLike, *, tie_rtol: float = TIE_RTOL, scorer_id: str = "") -> "Calibration":
+        """Keep the scores (n,) of normal samples that no fitting, tuning or model choice has seen.
+
+        Raises:
+            NonFiniteScoreError: a score is NaN or infinite.
+            ValueError: no scores, or `tie_rtol` outside [0, 0.1].
+            TypeError: scores that are not real numbers.
+        """
+        values = as_scores(scores, "calibration scores")
+        if len(values) == 0:
+            raise ValueError("calibration needs at least one normal score, got none")
+        if not 0 <= tie_rtol <= 0.1:
+            raise ValueError(f"tie_rtol must lie in [0, 0.1], got {tie_rtol!r}")
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise NonFiniteScoreError(
+                f"{len(bad)} of {len(values)} calibration scores are NaN or infinite (first at row {bad[0]}): "
+                "calibrate on clean normal rows, or look at what made the model overflow"
+            )
+        return cls(np.sort(values), float(tie_rtol), scorer_id)
+
+    @property
+    def n(self) -> int:
+        """Number of calibration scores."""
+        return len(self.scores)
+
+    @property
+    def degenerate(self) -> bool:
+        """True if all calibration scores are equal, so that only "same or larger" can be told."""
+        return bool(self.scores[0] == self.scores[-1])
+
+    def ranks(self, scores: ArrayLike) -> NDArray[np.int64]:
+        """Ranks 1 + c(s) in 1..n+1 of scores (M,); 1 is above every calibration score, and 0 stands for a NaN score.
+
+        Costs O(M log n) time and O(M) memory.
+        """
+        values = as_scores(scores)
+        lowered = lower_for_ties(values, self.tie_rtol, self.scale)
+        ranks = 1 + self.n - np.searchsorted(self.scores, lowered, side="left")
+        return np.where(np.isnan(values), 0, ranks).astype(np.int64)
+
+    def p_values(self, scores: ArrayLike) -> Scores:
+        """Conformal p-values (M,) in [1/(n+1), 1] of scores (M,); NaN for a NaN score.
+
+        A p-value is the share of normal samples that would score at least as high. It is not the probability that
+        the sample is normal.
+        """
+        ranks = self.ranks(scores)
+        return np.where(ranks == 0, np.nan, ranks / (self.n + 1))
+
+    def threshold(self, alpha: float, *, kind: str = "marginal", delta: float | None = None) -> Threshold:
+        """Threshold whose false-alarm rate on new normal samples is at most `alpha`.
+
+        Args:
+            alpha: false-alarm rate, in (0, 1).
+            kind: `"marginal"` or `"pac"`, see `deepad.scoring.guarantee`.
+            delta: for `"pac"`, the allowed probability of an unlucky calibration draw, in (0, 1).
+
+        Raises:
+            InsufficientCalibrationError: too few calibration scores for this level; nothing is clamped.
+            ValueError: arguments out of range.
+        """
+        k, guarantee = guaranteed_rank(alpha, self.n, kind=kind, delta=delta)
+        return Threshold(float(self.scores[self.n - k]), k, guarantee, self.tie_rtol, self.scale)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the scores, as plain values for JSON."""
+        return {"n": self.n, "tie_rtol": self.tie_rtol, "scorer_id": self.scorer_id}

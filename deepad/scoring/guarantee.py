@@ -1,0 +1,198 @@
+"""What a threshold promises, as data: kind, level, sample size and the assumptions it rests on.
+
+Two promises about normal data are made here, both from `n` held-out normal scores and integer ranks:
+
+* `marginal`: P(a new normal sample is flagged) <= alpha, averaged over calibration draws.
+  Source: Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005 (conformal prediction).
+* `pac`: with probability >= 1 - delta over the calibration draw, the false-alarm rate of this threshold is <= alpha.
+  Source: Wilks, *Determination of sample sizes for setting tolerance limits*, 1941; Vovk, *Conditional validity of
+  inductive conformal predictors*, 2012.
+
+Neither says how likely a flagged sample is to be an anomaly: that needs the prevalence.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from scipy.special import betainc, betaincinv
+
+from deepad.errors import InsufficientCalibrationError
+
+ASSUMPTIONS = {
+    "marginal": ("calibration and new normal samples are exchangeable", "the scorer was fixed before calibration"),
+    "pac": ("calibration and new normal samples are i.i.d.", "the scorer was fixed before calibration"),
+}
+
+
+class GuaranteeKind(StrEnum):
+    """The kind of promise, see the module docstring."""
+
+    MARGINAL = "marginal"
+    PAC = "pac"
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """The promise a threshold carries.
+
+    Attributes:
+        kind: what is promised.
+        alpha: false-alarm rate asked for, in (0, 1).
+        attained: the level that holds, <= alpha: for `marginal` the exact mean false-alarm rate k/(n+1) of continuous
+            scores, for `pac` the exact upper bound at confidence 1 - delta.
+        n: number of calibration scores.
+        k: rank of the threshold among them, counted from the largest.
+        delta: probability of an unlucky calibration draw that `pac` allows, None for `marginal`.
+        assumptions: what must hold for the promise to hold.
+    """
+
+    kind: GuaranteeKind
+    alpha: float
+    attained: float
+    n: int
+    k: int
+    delta: float | None
+    assumptions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.delta is not None:
+            return (
+                f"with probability {1 - self.delta:.4g} over the {self.n} calibration samples, at most "
+                f"{self.attained:.3%} of new normal samples are flagged (asked: {self.alpha:.4g})"
+            )
+        return (
+            f"a new normal sample is flagged with probability at most {self.attained:.3%}, "
+            f"averaged over draws of the {self.n} calibration samples (asked: {self.alpha:.4g})"
+        )
+
+    def future_alarms(self, m: int, *, level: float = 0.95) -> tuple[int, int]:
+        """Central range of the number of false alarms among the next `m` normal samples.
+
+        The count is BetaBinomial(m, k, n + 1 - k) for continuous scores, over calibration draw and new samples.
+        A count above the range says that the data have drifted or that the assumptions do not hold.
+        Source: Marques, *On the universal distribution of the coverage in split conformal prediction*, 2023.
+
+        Raises:
+            ValueError: `m` below 1 or `level` outside (0, 1).
+        """
+        from scipy.stats import betabinom  # half a second to import: only who asks pays
+
+        if m < 1:
+            raise ValueError(f"m must be at least 1 sample, got {m}")
+        law = betabinom(m, self.k, self.n + 1 - self.k)
+        tail = (1 - check_level("level", level)) / 2
+        return int(law.ppf(tail)), int(law.ppf(1 - tail))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "kind": self.kind.value, "assumptions": list(self.assumptions)}
+
+
+def check_level(name: str, value: float) -> float:
+    """Return a probability strictly between 0 and 1 as a float.
+
+    Raises:
+        TypeError: `value` is not a number.
+        ValueError: `value` is not inside (0, 1).
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number in (0, 1), got {value!r}")
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def marginal_rank(alpha: float, n: int) -> int:
+    """Largest integer k with k/(n+1) <= alpha, 0 if there is none.
+
+    The division is rounded once and then compared, so that *p <= alpha* and *rank <= k* agree bit for bit;
+    `floor(alpha * (n + 1))` rounds the product instead and is off by one for example at alpha=0.29, n=99.
+    """
+    k = math.floor(alpha * (n + 1))
+    while (k + 1) / (n + 1) <= alpha:
+        k += 1
+    while k > 0 and k / (n + 1) > alpha:
+        k -= 1
+    return k
+
+
+def pac_rank(alpha: float, n: int, delta: float) -> int:
+    """Largest k with P(Bin(n, alpha) >= k) >= 1 - delta, 0 if there is none.
+
+    The false-alarm rate of "flag above the k-th largest of n" is Beta(k, n + 1 - k) for continuous scores, and
+    P(Beta(k, n + 1 - k) <= alpha) = P(Bin(n, alpha) >= k). Source: Vovk 2012, section 3.
+    """
+    low, high = 0, n + 1  # the condition holds at low (k = 0: certain) and fails at high
+    while high - low > 1:
+        k = (low + high) // 2
+        if betainc(k, n + 1 - k, alpha) >= 1 - delta:
+            low = k
+        else:
+            high = k
+    return low
+
+
+def required_n(alpha: float, *, kind: str = "marginal", delta: float | None = None) -> int:
+    """Smallest number of calibration scores from which `alpha` can be guaranteed.
+
+    Raises:
+        ValueError: `alpha` or `delta` outside (0, 1), or a `delta` that does not go with the kind.
+    """
+    alpha, delta = check_level("alpha", alpha), check_delta(kind, delta)
+    if delta is None:
+        n = max(math.ceil(1 / alpha) - 3, 0)
+        while marginal_rank(alpha, n) == 0:
+            n += 1
+        return n
+    n = max(math.ceil(math.log(delta) / math.log1p(-alpha)) - 2, 1)
+    while pac_rank(alpha, n, delta) == 0:
+        n += 1
+    return n
+
+
+def check_delta(kind: str, delta: float | None) -> float | None:
+    """Return delta where the kind needs one and None where it does not.
+
+    Raises:
+        ValueError: unknown kind, `pac` without delta, or `marginal` with one.
+    """
+    if kind not in ASSUMPTIONS:
+        raise ValueError(f"kind must be one of {', '.join(ASSUMPTIONS)}, got {kind!r}")
+    if kind == "pac":
+        if delta is None:
+            raise ValueError("kind='pac' needs delta, the allowed probability of an unlucky calibration set (say 0.05)")
+        return check_level("delta", delta)
+    if delta is not None:
+        raise ValueError(f"delta={delta} belongs to kind='pac'; kind='marginal' takes none")
+    return None
+
+
+def guaranteed_rank(alpha: float, n: int, *, kind: str = "marginal", delta: float | None = None) -> tuple[int, Guarantee]:
+    """Rank k of the threshold (the k-th largest of n scores) and the promise it carries.
+
+    Raises:
+        InsufficientCalibrationError: no rank can promise `alpha` from `n` scores; the message says what could.
+        ValueError: arguments out of range.
+    """
+    alpha, delta = check_level("alpha", alpha), check_delta(kind, delta)
+    k = marginal_rank(alpha, n) if delta is None else pac_rank(alpha, n, delta)
+    if k == 0:
+        needed = required_n(alpha, kind=kind, delta=delta)
+        best = 1 / (n + 1) if delta is None else -math.expm1(math.log(delta) / n)
+        raise InsufficientCalibrationError(
+            f"alpha={alpha:g} ({kind}{'' if delta is None else f', delta={delta:g}'}) needs at least {needed} "
+            f"calibration scores, got {n}: use alpha >= {_round_up(best):g}, or more normal data for calibration"
+            + ("" if delta is None else ", or kind='marginal'"),
+            n=n,
+            needed=needed,
+        )
+    attained = k / (n + 1) if delta is None else float(betaincinv(k, n + 1 - k, 1 - delta))
+    return k, Guarantee(GuaranteeKind(kind), alpha, min(attained, alpha), n, k, delta, ASSUMPTIONS[kind])
+
+
+def _round_up(value: float) -> float:
+    """Three significant digits, never below the value."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return min(math.ceil(value / step - 1e-9) * step, 0.999)

@@ -1,0 +1,86 @@
+"""The door of scoring: what is accepted as raw samples, and the one line that says why something is not."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepad.errors import InputError
+
+Array = NDArray[Any]
+
+
+def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
+    """Samples as a numeric array (N, *shape); the input is neither changed nor copied without need.
+
+    A single grey channel may be left out: (N, H, W) is taken for (N, 1, H, W).
+
+    Args:
+        x: array, tensor on any device, nested list or data frame.
+        shape: shape of one sample.
+        first: row number of x[0], for messages.
+
+    Raises:
+        InputError: wrong shape or type, masked, sparse, complex, or NaN or infinite values.
+    """
+    if hasattr(x, "detach"):  # a torch tensor; numpy has no bfloat16
+        x = x.detach().cpu()
+        x = x.float().numpy() if x.dtype.itemsize == 2 and x.is_floating_point() else x.numpy()
+    if isinstance(x, np.ma.MaskedArray):
+        raise InputError("got a masked array: fill or drop the masked values first")
+    if hasattr(x, "tocsr"):
+        raise InputError("got a sparse matrix: pass x.toarray()")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"samples do not all have the same shape: {error}") from None
+    if array.dtype.kind == "O" and hasattr(x, "to_numpy"):
+        array = _from_frame(x)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"samples must be real numbers, got dtype {array.dtype}")
+    if len(shape) == 3 and shape[0] == 1 and array.shape[1:] == shape[1:]:
+        array = array[:, None]
+    if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        hint = f": reshape one sample to (1, {', '.join(map(str, shape))})" if array.shape == shape else ""
+        raise InputError(f"samples must have shape (N, {', '.join(map(str, shape))}), got {array.shape}{hint}")
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        if bad.any():
+            raise InputError(
+                f"{int(bad.sum())} of {len(array)} samples hold NaN or infinite values (first at row "
+                f"{first + int(np.argmax(bad))}): drop or fill them first"
+            )
+    return array
+
+
+def _from_frame(frame: Any) -> Array:
+    try:
+        return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError):
+        raise InputError("the data frame has columns that are not numbers: encode or drop them") from None
+
+
+def in_blocks(x: Any, shape: tuple[int, ...], size: int) -> Iterator[Array]:
+    """Samples in blocks of exactly `size` rows, but for the last, whatever the batches they arrive in.
+
+    Args:
+        x: samples as one array, or an iterable of batches (a DataLoader); of a labelled batch (x, y) only x is taken.
+        shape: shape of one sample.
+        size: rows a block.
+    """
+    batches: Iterable[Any] = [x] if hasattr(x, "__array__") or isinstance(x, list) else x
+    held: list[Array] = []
+    count = row = 0
+    for batch in batches:
+        samples = as_samples(batch[0] if isinstance(batch, tuple | list) and batches is x else batch, shape, first=row)
+        row += len(samples)
+        held.append(samples)
+        count += len(samples)
+        if count >= size:
+            whole = np.concatenate(held) if len(held) > 1 else held[0]
+            full = count - count % size
+            yield from (whole[start : start + size] for start in range(0, full, size))
+            held, count = ([whole[full:]] if count % size else []), count % size
+    if count:
+        yield np.concatenate(held)

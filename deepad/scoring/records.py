@@ -1,0 +1,124 @@
+"""Verdicts as rows of a file: CSV, Parquet or JSON lines, complete or not there at all."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from deepad.errors import InputError
+from deepad.scoring.scorer import Verdict
+
+KINDS = (".csv", ".parquet", ".jsonl")
+
+
+def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], model: str, **extra: Any) -> pa.Table:
+    """One row a sample: source, index, score, p_value, flagged, alpha, threshold, model, and what else is given."""
+    n = len(verdict)
+    return pa.table(
+        {
+            "source": pa.array(source, pa.string()),
+            "index": index,
+            "score": verdict.score,
+            "p_value": verdict.p_value,
+            "flagged": verdict.flagged,
+            "alpha": np.full(n, verdict.alpha),
+            "threshold": np.full(n, verdict.threshold),
+            "model": pa.array([model] * n, pa.string()),
+            **extra,
+        }
+    )
+
+
+class TableWriter(Protocol):
+    """What takes tables one after the other."""
+
+    def write(self, table: pa.Table) -> None:
+        """Append the rows of a table."""
+
+
+class _JsonLines:
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def write(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            plain = {name: None if value != value else value for name, value in row.items()}  # NaN is not JSON
+            plain = {name: repr(value) if value in (np.inf, -np.inf) else value for name, value in plain.items()}
+            self.file.write(json.dumps(plain, allow_nan=False).encode() + b"\n")
+
+
+class _Arrow:
+    """CSV or Parquet; the writer is made when the first table tells the columns."""
+
+    def __init__(self, file: IO[bytes], kind: str) -> None:
+        self.file, self.kind = file, kind
+        self.writer: Any = None
+
+    def write(self, table: pa.Table) -> None:
+        if self.writer is None:
+            import pyarrow.csv
+            import pyarrow.parquet
+
+            opened = pyarrow.csv.CSVWriter if self.kind == ".csv" else pyarrow.parquet.ParquetWriter
+            self.writer = opened(self.file, table.schema)
+        self.writer.write_table(table)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+@contextmanager
+def open_table(path: str | Path | None, *, kind: str = ".csv") -> Iterator[TableWriter]:
+    """A writer of tables to a file, or to standard output as `kind` if path is None.
+
+    The file appears, under its name, when everything was written; if anything fails it does not appear and an older
+    one is kept.
+
+    Raises:
+        InputError: an ending that is not .csv, .parquet or .jsonl, or a folder that cannot be written.
+    """
+    if path is None:
+        sys.stdout.flush()
+        with _writer(sys.stdout.buffer, kind) as writer:
+            yield writer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise InputError(f"cannot write {path}: the ending must be one of {', '.join(KINDS)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with _writer(file, kind) as writer:
+                yield writer
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def _writer(file: IO[bytes], kind: str) -> Iterator[TableWriter]:
+    if kind == ".jsonl":
+        yield _JsonLines(file)
+        return
+    writer = _Arrow(file, kind)
+    yield writer
+    writer.close()
