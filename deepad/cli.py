@@ -71,9 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(verb=_evaluate)
     _add_scorer_and_inputs(evaluate)
     evaluate.add_argument(
-        "--labels", required=True, metavar="WHERE", help="file of labels (.npy, .csv, .parquet, IDX), or name of a column or array"
+        "--labels", required=True, metavar="WHERE", help="file of labels, or the name of a column or array of the input"
     )  # fmt: skip
-    evaluate.add_argument("--anomalous", nargs="+", default=["1"], metavar="VALUE", help="labels that mean anomaly (default: 1)")
+    evaluate.add_argument(
+        "--anomalous", nargs="+", default=["1"], metavar="VALUE", help="labels that mean anomaly (default: 1)"
+    )
 
     calibrate = verbs.add_parser("calibrate", help="make a scorer from a checkpoint and normal files, without training")
     calibrate.set_defaults(verb=_calibrate)
@@ -99,8 +101,12 @@ def _add_scorer_and_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_guarantee(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kind", choices=("marginal", "pac"), help="guarantee (default: the scorer's own, or marginal)")
-    parser.add_argument("--delta", type=float, help="for --kind pac: allowed probability of an unlucky calibration draw")
+    parser.add_argument(
+        "--kind", choices=("marginal", "pac"), help="guarantee (default: the scorer's own, or marginal)"
+    )
+    parser.add_argument(
+        "--delta", type=float, help="for --kind pac: allowed probability of an unlucky calibration draw"
+    )
 
 
 def _fit(arguments: list[str]) -> None:
@@ -120,15 +126,27 @@ def _score(options: argparse.Namespace) -> None:
         for batch in _read(options, scorer.model.shape):
             verdict = scorer(batch.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
             writer.write(as_table(verdict, batch.source, batch.index, scorer.id[:12]))
-            n, flagged, invalid = n + len(verdict), flagged + int(verdict.flagged.sum()), invalid + int(verdict.invalid.sum())
+            n, flagged, invalid = (
+                n + len(verdict),
+                flagged + int(verdict.flagged.sum()),
+                invalid + int(verdict.invalid.sum()),
+            )
     if verdict is None:
         raise DeepadError("no samples in the input")
     low, high = verdict.guarantee.future_alarms(n)
-    report = {"n": n, "flagged": flagged, "invalid": invalid, "if_all_normal_95": [low, high],
-              "threshold": verdict.threshold, "guarantee": verdict.guarantee.to_dict(), "output": options.output}  # fmt: skip
+    report = {
+        "n": n,
+        "flagged": flagged,
+        "invalid": invalid,
+        "if_all_normal_95": [low, high],
+        "threshold": verdict.threshold,
+        "guarantee": verdict.guarantee.to_dict(),
+        "output": options.output,
+    }
     text = (
         f"{n} samples, {flagged} flagged ({invalid} without a score); if all were normal, {low} to {high} would be "
-        f"flagged with 95 % probability\n{verdict.guarantee}" + (f"\nrows in {options.output}" if options.output else "")
+        f"flagged with 95 % probability\n{verdict.guarantee}"
+        + (f"\nrows in {options.output}" if options.output else "")
     )
     _print(report, text, options.json, sys.stdout if options.output else sys.stderr)
 

@@ -25,6 +25,7 @@ from deepad.detectors.base import Detector, best_checkpoint
 from deepad.errors import InputError
 from deepad.rooms import members
 
+
 class _Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line instead of the usage, exit status 2."""
@@ -97,7 +98,9 @@ class FitCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The arguments that Lightning does not have."""
         parser.link_arguments("data.shape", "model.init_args.shape", apply_on="instantiate")
-        parser.add_argument("--run", type=str | None, default=None, help="run folder (default: runs/<data>-<model>-<time>)")
+        parser.add_argument(
+            "--run", type=str | None, default=None, help="run folder (default: runs/<data>-<model>-<time>)"
+        )
         parser.add_argument("--overwrite", type=bool, default=False, help="replace a finished run in that folder")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to resume from")
         parser.add_argument("--calibration.alpha", type=float, default=0.05, help="false-alarm rate, in (0, 1)")
@@ -112,7 +115,9 @@ class FitCLI(LightningCLI):
         callbacks = list(given.get("callbacks") or [])
         if given.get("logger") is None:
             attempts = len(list(self.folder.glob("training*")))
-            kwargs["logger"] = CSVLogger(self.folder, name=f"training-{attempts}" if attempts else "training", version="")
+            kwargs["logger"] = CSVLogger(
+                self.folder, name=f"training-{attempts}" if attempts else "training", version=""
+            )
         if given.get("enable_progress_bar") is not False:
             callbacks.append(StepBar())
         if given.get("enable_checkpointing") is not False and not any(isinstance(c, Checkpoint) for c in callbacks):

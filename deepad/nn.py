@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -33,9 +34,34 @@ def mlp(dims: Sequence[int], *, activation: str = "silu", dropout: float = 0.0) 
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
     layers: list[nn.Module] = []
-    for before, after in zip(dims, dims[1:], strict=False):
+    for before, after in pairwise(dims):
         layers += [nn.Linear(before, after), ACTIVATIONS[activation](), nn.Dropout(dropout)]
     return nn.Sequential(*(layer for layer in layers[:-2] if not (isinstance(layer, nn.Dropout) and dropout == 0)))
+
+
+class _Moments:
+    """Mean and variance over some axes of a stream of batches, exact for large offsets with small spread.
+
+    Source: Chan, Golub, LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*, 1979.
+    """
+
+    def __init__(self, axes: list[int]) -> None:
+        self.axes, self.count = axes, 0
+        self.mean = self.squares = torch.tensor(0.0, dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        n = math.prod(x.shape[axis] for axis in self.axes)
+        mean = x.mean(self.axes, keepdim=True)
+        delta = mean[0] - self.mean
+        total = self.count + n
+        self.squares = (
+            self.squares + (x - mean).square().sum(self.axes, keepdim=True)[0] + delta**2 * self.count * n / total
+        )
+        self.mean, self.count = self.mean + delta * n / total, total
+
+    def deviation(self) -> Tensor:
+        """Standard deviation of the population."""
+        return (self.squares / self.count).sqrt()
 
 
 class Scaling(nn.Module):
@@ -66,7 +92,7 @@ class Scaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw x (B, *shape) of any real dtype to scaled u (B, *shape), in the dtype of the model."""
-        return (x.to(self.shift.dtype) - self.shift) / self.scale
+        return (x.to(self.shift.dtype) - self.shift).div_(self.scale)
 
     def inverse(self, u: Tensor) -> Tensor:
         """Scaled u (B, *shape) back to raw units."""
@@ -76,27 +102,23 @@ class Scaling(nn.Module):
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Learn shift and scale in one pass over raw batches (B, *shape), accumulated in float64.
 
-        The merge of means and squared deviations is exact for large offsets with small spread.
-        Source: Chan, Golub, LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*, 1979.
+        Raises:
+            ValueError: no rows.
         """
         if self.kind == "none":
             return
-        count, mean, squares, low, high = 0, 0.0, 0.0, torch.tensor(math.inf), torch.tensor(-math.inf)
         axes = [0, *(axis + 1 for axis in range(self.shift.dim()) if axis not in self._kept)]
+        moments = _Moments(axes)
+        low, high = torch.tensor(math.inf, dtype=torch.float64), torch.tensor(-math.inf, dtype=torch.float64)
         for x in batches:
-            x = x.to(self.shift.device, torch.float64)
-            n = x.numel() // max(math.prod(x.shape[axis + 1] for axis in self._kept), 1)
-            if n == 0:
-                continue
-            batch_mean = x.mean(axes, keepdim=True)[0]
-            delta = batch_mean - mean
-            squares = squares + (x - batch_mean).square().sum(axes, keepdim=True)[0] + delta**2 * count * n / (count + n)
-            count, mean = count + n, mean + delta * n / (count + n)
-            low = torch.minimum(low.to(x), x.amin(axes, keepdim=True)[0])
-            high = torch.maximum(high.to(x), x.amax(axes, keepdim=True)[0])
-        if count == 0:
+            x = x.to(self.shift.device)
+            low = torch.minimum(low.to(x.device), x.amin(axes, keepdim=True)[0].double())
+            high = torch.maximum(high.to(x.device), x.amax(axes, keepdim=True)[0].double())
+            if self.kind == "standard":
+                moments.add(x.double())
+        if bool((low > high).any()):
             raise ValueError("scaling cannot be learned from no rows")
-        shift, scale = (low, high - low) if self.kind == "range" else (mean, (squares / count) ** 0.5)
+        shift, scale = (low, high - low) if self.kind == "range" else (moments.mean, moments.deviation())
         constant = high == low
         if constant.any():
             kept = "feature" if len(self._kept) and self.shift.dim() == 1 else "channel"

@@ -64,7 +64,9 @@ def finish(
     metrics = {
         "model": type(detector).__name__,
         "id": scorer.id,
-        "arguments": {name: list(value) if isinstance(value, tuple) else value for name, value in detector.hparams.items()},
+        "arguments": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in detector.hparams.items()
+        },
         "data": data.describe(),
         "guarantee": {**verdict.guarantee.to_dict(), "text": str(verdict.guarantee)},
         "test": evaluate(verdict, y),
@@ -85,7 +87,9 @@ def _floor(data: DataModule, decision: dict[str, Any]) -> dict[str, Verdict]:
     rows = data.splits.train
     chosen = np.random.default_rng(data.seed).permutation(len(rows))[:FLOOR_ROWS]
     baseline = PCAResidual().fit(rows.x[rows.index[np.sort(chosen)]].numpy())
-    return {"PCAResidual": Scorer.calibrate(baseline, data.calibration_dataloader(), **decision)(data.test_dataloader())}
+    return {
+        "PCAResidual": Scorer.calibrate(baseline, data.calibration_dataloader(), **decision)(data.test_dataloader())
+    }
 
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:
@@ -144,7 +148,9 @@ def _page(metrics: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figures(detector: Detector, data: DataModule, verdict: Verdict, y: Any, folder: Path) -> list[tuple[Any, str, str]]:
+def _figures(
+    detector: Detector, data: DataModule, verdict: Verdict, y: Any, folder: Path
+) -> list[tuple[Any, str, str]]:
     drawn = [
         (
             figures.score_histogram(verdict.score, y, verdict.threshold),

@@ -44,4 +44,4 @@ class PCAResidual(Baseline):
     def _score(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         u = x - self.mean_
         residual = u - (u @ self.components_.T) @ self.components_
-        return np.square(residual).sum(1)
+        return np.asarray(np.square(residual).sum(1))

@@ -41,6 +41,7 @@ class Rows(Dataset[Any]):
 
     def __init__(self, x: Tensor, index: Index, y: Tensor | None = None) -> None:
         self.x, self.y, self.index = x, y, torch.as_tensor(index)
+        self._fingerprints: Fingerprints | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -55,13 +56,17 @@ class Rows(Dataset[Any]):
         return self.x[rows] if self.y is None else (self.x[rows], self.y[rows])
 
     def fingerprints(self) -> Fingerprints:
-        """Fingerprints (n,) of the rows."""
-        blocks = [self.x[rows].numpy() for rows in self.index.split(4096)]
-        return np.concatenate([np.empty(0, np.int64), *(fingerprint_rows(block) for block in blocks)])
+        """Fingerprints (n,) of the rows, in order; computed once."""
+        if self._fingerprints is None:
+            blocks = (fingerprint_rows(self.x[rows].numpy()) for rows in torch.split(self.index, 4096))
+            self._fingerprints = np.concatenate([np.empty(0, np.int64), *blocks])
+        return self._fingerprints
 
     def keep(self, mask: NDArray[np.bool_]) -> "Rows":
         """The rows where mask (n,) is true."""
-        return Rows(self.x, self.index.numpy()[mask], self.y)
+        kept = Rows(self.x, self.index.numpy()[mask], self.y)
+        kept._fingerprints = self.fingerprints()[mask]
+        return kept
 
 
 @dataclass(frozen=True)

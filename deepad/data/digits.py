@@ -1,6 +1,7 @@
 """Handwritten digits that come with scikit-learn: 1 797 real images of 8 x 8, no download.
 
-Source: Alpaydin, Kaynak, *Optical recognition of handwritten digits*, UCI Machine Learning Repository, 1998 (test part).
+Source: Alpaydin, Kaynak, *Optical recognition of handwritten digits*, UCI Machine Learning
+Repository, 1998 (its test part).
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,11 @@ class Digits(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            val_size=val_size, calibration_size=calibration_size, batch_size=batch_size, num_workers=num_workers, seed=seed
+            val_size=val_size,
+            calibration_size=calibration_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
         )
         self.anomalous = choose_classes(9 if held_out is None and normal is None else held_out, normal, 10)
         self.test_size = test_size

@@ -94,7 +94,9 @@ def read_idx(path: Path) -> NDArray[Any]:
     shape = struct.unpack(f">{dimensions}I", data[4:head])
     dtype = np.dtype(_IDX_TYPES[kind])
     if len(data) - head != prod(shape) * dtype.itemsize:
-        raise InputError(f"{path} announces {prod(shape)} values of {dtype.itemsize} bytes but holds {len(data) - head} bytes")
+        raise InputError(
+            f"{path} announces {prod(shape)} values of {dtype.itemsize} bytes but holds {len(data) - head} bytes"
+        )
     return np.frombuffer(data, dtype, offset=head).reshape(shape)
 
 
@@ -167,7 +169,9 @@ def _table(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[tu
             if text:
                 raise InputError(f"{path} has columns that are not numbers: {_listed(text)}; drop or encode them")
             if len(names) != prod(shape):
-                raise InputError(f"{path} has {len(names)} columns, a sample has {prod(shape)} values: {_listed(names)}")
+                raise InputError(
+                    f"{path} has {len(names)} columns, a sample has {prod(shape)} values: {_listed(names)}"
+                )
             columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
             x = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
             y = None if label is None else batch.column(label).to_numpy(zero_copy_only=False)

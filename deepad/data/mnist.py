@@ -12,15 +12,16 @@ import os
 from abc import ABC
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from deepad.data.base import DataModule, Rows, Splits, choose_classes, deal
-from deepad.errors import InputError, IncompatibleInstallError
+from deepad.errors import IncompatibleInstallError, InputError
 
 
-class _TorchvisionDigits(DataModule, ABC):
+class _TorchvisionImages(DataModule, ABC):
     """What the three sets share: ten classes of 28 x 28 grey images.
 
     Samples are uint8 images (1, 28, 28) with values 0..255.
@@ -54,7 +55,11 @@ class _TorchvisionDigits(DataModule, ABC):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            val_size=val_size, calibration_size=calibration_size, batch_size=batch_size, num_workers=num_workers, seed=seed
+            val_size=val_size,
+            calibration_size=calibration_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
         )
         self.anomalous = choose_classes(9 if held_out is None and normal is None else held_out, normal, 10)
         data = os.environ.get("DEEPAD_DATA")
@@ -68,6 +73,11 @@ class _TorchvisionDigits(DataModule, ABC):
             InputError: no files and no network (or no permission to download).
             IncompatibleInstallError: torchvision is missing.
         """
+        if self._splits is None:
+            self._read()
+
+    def _read(self) -> list[Any]:
+        """The official training and test sets."""
         try:
             from torchvision import datasets
         except ImportError as error:
@@ -78,14 +88,13 @@ class _TorchvisionDigits(DataModule, ABC):
         member = getattr(datasets, name)
         where = self.root / name / "raw"
         try:
-            self._parts = [member(self.root, train=train, download=False) for train in (True, False)]
-            return
+            return [member(self.root, train=train, download=False) for train in (True, False)]
         except RuntimeError:
             advice = f"put {', '.join(Path(url).stem for url, _ in member.resources)} (or their .gz) into {where}"
             if not self.download:
                 raise InputError(f"no {name} files in {where} and download is off: {advice}, or set root") from None
         try:
-            self._parts = [member(self.root, train=train, download=True) for train in (True, False)]
+            return [member(self.root, train=train, download=True) for train in (True, False)]
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{name} is not in {where} and could not be downloaded ({str(error).splitlines()[0][:80]}): "
@@ -94,8 +103,7 @@ class _TorchvisionDigits(DataModule, ABC):
 
     def load(self) -> Splits:
         """Deal the normal training images; the official test images are the test split."""
-        self.prepare_data()
-        train, test = self._parts
+        train, test = self._read()
         x = torch.cat([train.data, test.data])[:, None]
         labels = torch.cat([train.targets, test.targets]).numpy()
         anomaly = np.isin(labels, list(self.anomalous))
@@ -106,13 +114,17 @@ class _TorchvisionDigits(DataModule, ABC):
         return Splits(Rows(x, rest), Rows(x, val), Rows(x, calibration), Rows(x, official, y))
 
 
-class MNIST(_TorchvisionDigits):
-    __doc__ = f"""Handwritten digits, 60 000 + 10 000.\n\n{_TorchvisionDigits.__doc__}"""
+class MNIST(_TorchvisionImages):
+    """Handwritten digits."""
 
 
-class FashionMNIST(_TorchvisionDigits):
-    __doc__ = f"""Articles of clothing, 60 000 + 10 000.\n\n{_TorchvisionDigits.__doc__}"""
+class FashionMNIST(_TorchvisionImages):
+    """Articles of clothing."""
 
 
-class KMNIST(_TorchvisionDigits):
-    __doc__ = f"""Cursive Japanese characters, 60 000 + 10 000.\n\n{_TorchvisionDigits.__doc__}"""
+class KMNIST(_TorchvisionImages):
+    """Cursive Japanese characters."""
+
+
+for _member in (MNIST, FashionMNIST, KMNIST):
+    _member.__doc__ = f"{_member.__doc__}\n\n{_TorchvisionImages.__doc__}"

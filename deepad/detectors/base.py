@@ -54,6 +54,9 @@ class Detector(pl.LightningModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         self.shape = check_shape(shape)
+        if not lr > 0 or not weight_decay >= 0 or patience < 1:
+            raise ValueError(f"need lr > 0, weight_decay >= 0 and patience >= 1, got {lr}, {weight_decay}, {patience}")
+        self.lr, self.weight_decay, self.patience = lr, weight_decay, patience
         self.scaling = Scaling(self.shape, scaling)
         self.fit_rows: Fingerprints | None = None
         """Fingerprints of every row that trained or selected this model; None before training and after loading."""
@@ -122,8 +125,7 @@ class Detector(pl.LightningModule, ABC):
         return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
 
     def configure_optimizers(self) -> Any:  # noqa: D102
-        hparams = self.hparams
-        optimizer = torch.optim.AdamW(self.parameters(), hparams.lr, weight_decay=hparams.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
         steps = self.trainer.estimated_stepping_batches
         if not 0 < steps < float("inf"):
             return optimizer
@@ -142,7 +144,7 @@ class Detector(pl.LightningModule, ABC):
         present = self.trainer.callbacks  # type: ignore[attr-defined]
         chosen: list[Callback] = []
         if not any(isinstance(callback, EarlyStopping) for callback in present):
-            chosen.append(EarlyStopping("val_loss", patience=self.hparams.patience))
+            chosen.append(EarlyStopping("val_loss", patience=self.patience))
         checkpoints = [callback for callback in present if isinstance(callback, ModelCheckpoint)]
         if checkpoints and all(callback.monitor is None for callback in checkpoints):
             chosen.append(best_checkpoint())
@@ -155,15 +157,14 @@ class Detector(pl.LightningModule, ABC):
         loop.epoch_loop.val_loop.setup_data()
         train, val = self.trainer.train_dataloader, self.trainer.val_dataloaders
         if val is None:
-            raise InputError("no validation data: training stops on the normal validation loss, so give val_dataloaders")
+            raise InputError(
+                "no validation data: training stops on the normal validation loss, so give val_dataloaders"
+            )
         seen = [] if self.fit_rows is None else [self.fit_rows]
-        for x in _in_order(train):
-            seen.append(fingerprint_rows(_checked(x, self.shape)))
+        seen += [_fingerprints(loader, self.shape) for loader in [train, *(val if isinstance(val, list) else [val])]]
+        self.fit_rows = np.unique(np.concatenate(seen))
         if not bool(self.scaling.fitted):
             self.scaling.fit(_in_order(train))
-        for loader in val if isinstance(val, list) else [val]:
-            seen += [fingerprint_rows(_checked(x, self.shape)) for x in _in_order(loader)]
-        self.fit_rows = np.unique(np.concatenate(seen))
 
     def on_train_start(self) -> None:  # noqa: D102
         self._before = {name: weight.detach().clone() for name, weight in self.named_parameters()}
@@ -231,7 +232,7 @@ class Detector(pl.LightningModule, ABC):
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             tag, hparams = checkpoint["detector"], checkpoint["hyper_parameters"]
-            detector = members("detectors", "Detector")[tag](**hparams)
+            detector: Detector = members("detectors", "Detector")[tag](**hparams)
             detector.on_load_checkpoint(checkpoint)
             detector.load_state_dict(checkpoint["state_dict"])
         except FileNotFoundError:
@@ -295,12 +296,21 @@ def _in_order(loader: Any) -> Iterator[Tensor]:
         yield batch
 
 
-def _checked(x: Tensor, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    if tuple(x.shape[1:]) != shape:
-        raise InputError(f"this detector takes samples of shape {shape}, got {tuple(x.shape[1:])}: build it with that shape")
-    if x.is_floating_point() and not torch.isfinite(x).all():
-        raise InputError("training data hold NaN or infinite values: drop or fill those rows first")
-    return x.numpy()
+def _fingerprints(loader: Any, shape: tuple[int, ...]) -> Fingerprints:
+    """Fingerprints of all rows of a loader, which are checked on the way; a dataset that knows its own is asked."""
+    known = getattr(getattr(loader, "dataset", None), "fingerprints", None)
+    found = []
+    for x in _in_order(loader):
+        if tuple(x.shape[1:]) != shape:
+            raise InputError(
+                f"this detector takes samples of shape {shape}, got {tuple(x.shape[1:])}: build it with that shape"
+            )
+        if x.is_floating_point() and not torch.isfinite(x).all():
+            raise InputError("training data hold NaN or infinite values: drop or fill those rows first")
+        found.append(np.empty(0, np.int64) if known else fingerprint_rows(x.numpy()))
+    if not found:
+        raise InputError("a training or validation loader yields no batch")
+    return known() if known else np.concatenate(found)
 
 
 def require_fitted(detector: Detector) -> None:

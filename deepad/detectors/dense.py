@@ -38,7 +38,7 @@ class DenseAutoencoder(Detector):
         dropout: share of hidden units dropped in training, in [0, 1).
         noise: standard deviation of the Gaussian noise added to u in training, in scaled units, >= 0.
         loss: error of one part of x: `"squared"` (u - v)^2, `"absolute"` |u - v|, or `"bernoulli"`, the cross entropy
-            of u in [0, 1] against sigmoid(v) less the entropy of u, in nats (needs `scaling="range"` or data in [0, 1]).
+            of u in [0, 1] against sigmoid(v) less the entropy of u, in nats (values must lie in [0, 1]).
         score: `"error"`, the sum of the parts' errors, or `"relative"`, the same divided by the energy of the sample:
             sum u_d^2, for `"absolute"` sum |u_d|, at least `ENERGY_FLOOR` a part.
         scaling: see `Detector`; the default suits the loss (`"range"` for bernoulli and images, else `"standard"`).
@@ -75,7 +75,9 @@ class DenseAutoencoder(Detector):
         if score not in ("error", "relative"):
             raise ValueError(f"score must be error or relative, got {score!r}")
         if loss == "bernoulli" and scaling == "standard":
-            raise ValueError("loss='bernoulli' needs values in [0, 1]: use scaling='range', or 'none' if they are already")
+            raise ValueError(
+                "loss='bernoulli' needs values in [0, 1]: use scaling='range', or 'none' if they are already"
+            )
         if not noise >= 0:
             raise ValueError(f"noise must be >= 0, got {noise!r}")
         size = prod(self.shape)
@@ -88,7 +90,8 @@ class DenseAutoencoder(Detector):
         """Mean error of a part of x, with noise on the input."""
         u = self.scaling(x).flatten(1)
         noisy = u + self.noise * torch.randn_like(u) if self.noise else u
-        return self._errors(u, self.decoder(self.encoder(noisy))).mean()
+        v = self.decoder(self.encoder(noisy))
+        return functional.mse_loss(v, u) if self.error == "squared" else self._errors(u, v).mean()
 
     def contributions(self, x: Tensor) -> Tensor:
         """Error of each part of x, divided by the energy of the sample for `score="relative"`."""

@@ -34,7 +34,9 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
     """
     labels = np.asarray(y)
     if labels.shape != verdict.score.shape:
-        raise InputError(f"got {len(labels)} labels for {len(verdict)} samples: give one label a sample, in their order")
+        raise InputError(
+            f"got {len(labels)} labels for {len(verdict)} samples: give one label a sample, in their order"
+        )
     if not np.isin(labels, (0, 1)).all():
         raise InputError("labels must be 0 (normal) or 1 (anomaly)")
     valid = ~verdict.invalid

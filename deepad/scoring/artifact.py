@@ -49,7 +49,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_artifact(folder: str | Path, manifest: str, document: Mapping[str, Any], arrays: Mapping[str, Arrays]) -> None:
+def write_artifact(
+    folder: str | Path, manifest: str, document: Mapping[str, Any], arrays: Mapping[str, Arrays]
+) -> None:
     """Write `document` and named groups of arrays into a folder, atomically.
 
     Args:

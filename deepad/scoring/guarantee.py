@@ -169,7 +169,9 @@ def check_delta(kind: str, delta: float | None) -> float | None:
     return None
 
 
-def guaranteed_rank(alpha: float, n: int, *, kind: str = "marginal", delta: float | None = None) -> tuple[int, Guarantee]:
+def guaranteed_rank(
+    alpha: float, n: int, *, kind: str = "marginal", delta: float | None = None
+) -> tuple[int, Guarantee]:
     """Rank k of the threshold (the k-th largest of n scores) and the promise it carries.
 
     Raises:

@@ -37,7 +37,7 @@ class Verdict:
 
     Attributes:
         score: (N,) anomaly scores, higher is more anomalous; NaN where the model gave none.
-        p_value: (N,) in [1/(n+1), 1]: the share of normal samples that would score at least as high. NaN with the score.
+        p_value: (N,) in [1/(n+1), 1]: the share of normal samples that would score at least as high; NaN if it is.
         flagged: (N,) True where p_value <= the level of the guarantee, and where the score is NaN: what cannot be
             scored is never called normal.
         alpha: false-alarm rate asked for.
@@ -135,7 +135,9 @@ class Scorer:
         if fit_rows is not None:  # a model loaded from an artifact has only their digest
             check_disjoint(fit_rows, calibration_rows)
         calibration = Calibration.fit(
-            np.concatenate(scores), tie_rtol=TIE_RTOL if isinstance(model, Detector) else 1e-9, scorer_id=model_id(model)
+            np.concatenate(scores),
+            tie_rtol=TIE_RTOL if isinstance(model, Detector) else 1e-9,
+            scorer_id=model_id(model),
         )
         provenance = {
             "calibration": {"n": len(calibration_rows), "digest": digest_of(calibration_rows)},
@@ -168,10 +170,12 @@ class Scorer:
         blocks = list(self.stream(x, alpha=alpha, kind=kind, delta=delta))
         if not blocks:
             raise InputError("got no samples to judge")
-        joined = {
-            name: np.concatenate([getattr(block, name) for block in blocks]) for name in ("score", "p_value", "flagged")
-        }
-        return replace(blocks[0], **joined)
+        return replace(
+            blocks[0],
+            score=np.concatenate([block.score for block in blocks]),
+            p_value=np.concatenate([block.p_value for block in blocks]),
+            flagged=np.concatenate([block.flagged for block in blocks]),
+        )
 
     def stream(
         self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
