@@ -5,11 +5,11 @@ The parser is `LightningCLI`'s: `--config`, `--print_config`, dotted overrides, 
 """
 
 import json
-import logging
+import re
 import shutil
 import sys
 import time
-import warnings
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,17 +21,31 @@ from tqdm import tqdm
 
 from deepad import run
 from deepad.data.base import DataModule
-from deepad.detectors.base import Detector, best_checkpoint
-from deepad.errors import InputError
+from deepad.detectors.base import Detector, best_checkpoint, plain_values
+from deepad.errors import DeepadError, InputError
+from deepad.quiet import quiet_lightning
 from deepad.rooms import members
+from deepad.scoring.guarantee import guaranteed_rank
+
+ROOMS = {"data": "DataModule", "detectors": "Detector"}
 
 
 class _Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line instead of the usage, exit status 2."""
-        reason = " ".join(str(message).split())
-        sys.stderr.write(f"deepad fit: error: {reason[:500]}\n")
+        sys.stderr.write(f"deepad fit: error: {plain_reason(str(message))} (see deepad fit --help)\n")
         raise SystemExit(2)
+
+
+def plain_reason(message: str) -> str:
+    """What is wrong, out of jsonargparse's account of every type it has tried."""
+    tried = message.partition("Errors:")[2].partition("Given value type:")[0]
+    reasons = [part.strip() for part in re.split(r"^\s*- ", tried, flags=re.MULTILINE) if "NoneType" not in part]
+    reason = " ".join("; ".join(filter(None, reasons)).split()) or " ".join(message.split())
+    if "import path" in reason:
+        known = [f"{room}: {', '.join(members(room, contract))}" for room, contract in ROOMS.items()]
+        reason += f" is not one of ours ({'; '.join(known)})"
+    return reason[:500]
 
 
 class StepBar(ProgressBar):
@@ -74,7 +88,7 @@ class FitCLI(LightningCLI):
     datamodule: DataModule
 
     def __init__(self, args: list[str]) -> None:
-        for room, contract in (("detectors", "Detector"), ("data", "DataModule")):
+        for room, contract in ROOMS.items():
             members(room, contract)  # imported, so that a config can name them without their module
         super().__init__(
             Detector,
@@ -101,12 +115,12 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--run", type=str | None, default=None, help="run folder (default: runs/<data>-<model>-<time>)"
         )
-        parser.add_argument("--overwrite", type=bool, default=False, help="replace a finished run in that folder")
+        parser.add_argument("--overwrite", action="store_true", help="replace a finished run in that folder")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to resume from")
         parser.add_argument("--calibration.alpha", type=float, default=0.05, help="false-alarm rate, in (0, 1)")
         parser.add_argument("--calibration.kind", type=str, default="marginal", help="guarantee: marginal or pac")
         parser.add_argument("--calibration.delta", type=float | None, default=None, help="for pac, in (0, 1)")
-        parser.add_argument("--json", type=bool, default=False, help="print metrics.json instead of the summary")
+        parser.add_argument("--json", action="store_true", help="print metrics.json instead of the summary")
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The Trainer, logging into the run folder, with a progress bar that does not slow it down."""
@@ -114,10 +128,9 @@ class FitCLI(LightningCLI):
         given = self.config_init["trainer"]
         callbacks = list(given.get("callbacks") or [])
         if given.get("logger") is None:
-            attempts = len(list(self.folder.glob("training*")))
-            kwargs["logger"] = CSVLogger(
-                self.folder, name=f"training-{attempts}" if attempts else "training", version=""
-            )
+            resumed = [self.folder / f"training-{i}" for i in range(1, 100)] if self.config["ckpt_path"] else []
+            free = next((log for log in resumed if not log.exists()), self.folder / "training")
+            kwargs["logger"] = CSVLogger(self.folder, name=free.name, version="")
         if given.get("enable_progress_bar") is not False:
             callbacks.append(StepBar())
         if given.get("enable_checkpointing") is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
@@ -131,7 +144,12 @@ class FitCLI(LightningCLI):
             wanted = f"runs/{type(self.datamodule).__name__}-{type(self.model).__name__}-{stamp}".lower()
         folder = Path(wanted)
         if (folder / "metrics.json").exists() and not self.config["overwrite"]:
-            raise InputError(f"{folder} holds a finished run: give another --run, or --overwrite=true to replace it")
+            raise InputError(f"{folder} holds a finished run: give another --run, or --overwrite to replace it")
+        return folder
+
+    def _prepare_folder(self) -> None:
+        """Make the run folder, clear of an earlier run unless that is resumed, and keep the configuration in it."""
+        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "metrics.json").unlink(missing_ok=True)
@@ -140,27 +158,42 @@ class FitCLI(LightningCLI):
                     shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise InputError(f"cannot write the run folder {folder}: {error.strerror}") from None
-        return folder
+        repeatable = self.config.clone()
+        repeatable["overwrite"], repeatable["ckpt_path"] = False, None
+        self.parser.save(repeatable, folder / "config.yaml", overwrite=True)
+
+    def _require_same_model(self, resumed: Detector) -> None:
+        if type(resumed) is not type(self.model):
+            raise InputError(
+                f"the checkpoint holds a {type(resumed).__name__}, the config a {type(self.model).__name__}"
+            )
+        before, now = (plain_values(model.hparams) for model in (resumed, self.model))
+        changed = [f"{name}={before.get(name)} (config: {now[name]})" for name in now if before.get(name) != now[name]]
+        if changed:
+            raise InputError(f"the checkpoint was trained with {', '.join(changed)}: resume with the same arguments")
+
+    def _guarantee(self) -> dict[str, Any]:
+        return {name: self.config["calibration"][name] for name in ("kind", "delta")}
 
     def fit_and_finish(self) -> dict[str, Any]:
         """Train, calibrate, test, and write the run folder; returns what `metrics.json` holds."""
-        repeatable = self.config.clone()
-        repeatable["overwrite"], repeatable["ckpt_path"] = False, None
-        self.parser.save(repeatable, self.folder / "config.yaml", overwrite=True)
-        checkpoint = self.config["ckpt_path"]
+        decision, checkpoint = self.config["calibration"], self.config["ckpt_path"]
+        # what can be refused is refused before training starts and before anything is written
+        guaranteed_rank(decision["alpha"], len(self.datamodule.splits.calibration), **self._guarantee())
         if checkpoint is not None:
-            Detector.from_checkpoint(checkpoint)  # refuses what is missing or foreign, before training starts
+            self._require_same_model(Detector.from_checkpoint(checkpoint))
+        self._prepare_folder()
         started = time.perf_counter()
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - started
-        decision = self.config["calibration"]
+        if not self.trainer.is_global_zero:
+            return {}
         return run.finish(
             self.model,
             self.datamodule,
             self.folder,
             alpha=decision["alpha"],
-            kind=decision["kind"],
-            delta=decision["delta"],
+            **self._guarantee(),
             training={
                 "epochs": self.trainer.current_epoch,
                 "seconds": round(seconds, 1),
@@ -172,13 +205,13 @@ class FitCLI(LightningCLI):
 
 def main(args: list[str]) -> None:
     """Run `deepad fit` with command line arguments."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "The .*dataloader.* does not have many workers")
-    warnings.filterwarnings("ignore", "The number of training batches")
-    warnings.filterwarnings("ignore", ".*configure_optimizers. will be overridden")
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-    cli = FitCLI(args)
-    metrics = cli.fit_and_finish()
-    print(json.dumps(metrics, indent=1) if cli.config["json"] else run.summary(metrics, cli.folder))
+    with quiet_lightning():
+        try:
+            cli = FitCLI(args)
+        except DeepadError:
+            raise
+        except (ArgumentError, ValueError, TypeError) as error:  # a value that a class refused when it was built
+            raise InputError(plain_reason(str(error))) from None
+        metrics = cli.fit_and_finish()
+    if metrics:  # else another process of the same training tells
+        print(json.dumps(metrics, indent=1) if cli.config["json"] else run.summary(metrics, cli.folder))

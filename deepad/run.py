@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepad.atomic import replacing
 from deepad.baselines.pca import PCAResidual
 from deepad.data.base import DataModule
-from deepad.detectors.base import Detector
+from deepad.detectors.base import Detector, plain_values
 from deepad.evaluation.metrics import evaluate
 from deepad.report import figures, html
 from deepad.scoring.records import as_table, open_table
@@ -64,9 +65,7 @@ def finish(
     metrics = {
         "model": type(detector).__name__,
         "id": scorer.id,
-        "arguments": {
-            name: list(value) if isinstance(value, tuple) else value for name, value in detector.hparams.items()
-        },
+        "arguments": plain_values(detector.hparams),
         "data": data.describe(),
         "guarantee": {**verdict.guarantee.to_dict(), "text": str(verdict.guarantee)},
         "test": evaluate(verdict, y),
@@ -77,8 +76,10 @@ def finish(
     scorer.save(folder / "scorer")
     with open_table(folder / "scores.parquet") as writer:
         writer.write(as_table(verdict, ["test"] * len(y), np.arange(len(y)), scorer.id[:12], y=y))
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (folder / "report.html").write_text(html.render(_page(metrics), _figures(detector, data, verdict, y, folder)))
+    page = html.render(_page(metrics), _figures(detector, data, verdict, y, folder))
+    for name, text in (("report.html", page), ("metrics.json", json.dumps(metrics, indent=1) + "\n")):
+        with replacing(folder / name) as file:  # metrics.json comes last: where it is, the run is complete
+            file.write(text.encode())
     return metrics
 
 

@@ -11,6 +11,7 @@ Vollgraf, *Fashion-MNIST*, 2017; Clanuwat et al., *Deep learning for classical J
 import os
 from abc import ABC
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,13 @@ class _TorchvisionImages(DataModule, ABC):
             advice = f"put {', '.join(Path(url).stem for url, _ in member.resources)} (or their .gz) into {where}"
             if not self.download:
                 raise InputError(f"no {name} files in {where} and download is off: {advice}, or set root") from None
+        new = [folder for folder in (where, *where.parents) if not folder.exists()]
         try:
             return [member(self.root, train=train, download=True) for train in (True, False)]
         except (OSError, RuntimeError) as error:
+            for folder in new:  # made by the attempt; one that is not empty stays
+                with suppress(OSError):
+                    folder.rmdir()
             raise InputError(
                 f"{name} is not in {where} and could not be downloaded ({str(error).splitlines()[0][:80]}): "
                 f"{advice}, or set root to the folder above {name}/raw"

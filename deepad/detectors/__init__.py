@@ -3,6 +3,9 @@
 from typing import Any
 
 from deepad.rooms import members
+from deepad.versions import require_matching_torchvision
+
+require_matching_torchvision()
 
 
 def __getattr__(name: str) -> Any:

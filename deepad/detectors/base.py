@@ -6,8 +6,9 @@ weights, the check that it learned) is here.
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -230,16 +231,19 @@ class Detector(pl.LightningModule, ABC):
             ArtifactUnsafeError: the file holds anything but tensors and plain values.
         """
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch comments on foreign files before it refuses them
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             tag, hparams = checkpoint["detector"], checkpoint["hyper_parameters"]
             detector: Detector = members("detectors", "Detector")[tag](**hparams)
             detector.on_load_checkpoint(checkpoint)
             detector.load_state_dict(checkpoint["state_dict"])
         except FileNotFoundError:
             raise InputError(f"no checkpoint at {path}") from None
-        except Exception as error:
+        except Exception as error:  # torch and the unpickler raise what they like on what they do not know
             raise ArtifactUnsafeError(
-                f"{path} is not a checkpoint of a deepad detector: {str(error).splitlines()[0][:120]}"
+                f"{path} is not a checkpoint of a deepad detector, or holds more than tensors and plain values "
+                f"({type(error).__name__}): nothing in it was run"
             ) from None
         return detector.eval()
 
@@ -269,6 +273,11 @@ class Detector(pl.LightningModule, ABC):
 def best_checkpoint(folder: str | Path | None = None) -> ModelCheckpoint:
     """Keeps `best.ckpt` by validation loss, and `last.ckpt` to resume from; in the logger's folder if none is given."""
     return ModelCheckpoint(folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False)
+
+
+def plain_values(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments as JSON would hold them: tuples become lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:

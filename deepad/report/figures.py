@@ -29,7 +29,7 @@ def score_histogram(score: ArrayLike, y: ArrayLike, threshold: float, *, bins: i
         chosen = values[labels == label]
         if len(chosen):
             share = np.full(len(chosen), 1 / len(chosen))
-            axes.hist(chosen, edges, weights=share, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
+            axes.hist(chosen, list(edges), weights=share, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
     axes.axvline(threshold, color=LINE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}")
     axes.set(xlabel="anomaly score", ylabel="share of the class", xscale="log" if positive else "linear")
     axes.legend(frameon=False)

@@ -16,7 +16,6 @@ import os
 import re
 import stat
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.atomic import replacing
 from deepad.errors import ArtifactCorruptError, ArtifactError, ArtifactUnsafeError, ArtifactVersionError, InputError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -74,9 +74,11 @@ def write_artifact(
                 data = save({name: np.asarray(array, order="C") for name, array in content.items()})
                 digest = sha256(data)
                 payloads[group] = {"file": f"{group}-{digest}.safetensors", "sha256": digest, "bytes": len(data)}
-                _write_file(folder / f"{group}-{digest}.safetensors", data)
+                with replacing(folder / f"{group}-{digest}.safetensors") as file:
+                    file.write(data)
             whole = {**document, "schema": SCHEMA, "payloads": payloads}
-            _write_file(folder / manifest, canonical_json(whole))
+            with replacing(folder / manifest) as file:
+                file.write(canonical_json(whole))
             kept = {entry["file"] for entry in payloads.values()}
             for old in folder.glob("*.safetensors"):
                 if _PAYLOAD.fullmatch(old.name) and old.name.split("-")[0] in arrays and old.name not in kept:
@@ -232,26 +234,6 @@ def _read_file(path: Path, limit: int) -> bytes:
         if info.st_size > limit:
             raise ArtifactCorruptError(f"{path} has {info.st_size} bytes where at most {limit} are expected")
         return file.read(limit + 1)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """Replace a file so that after a crash it is either the old or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

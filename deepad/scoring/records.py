@@ -1,9 +1,7 @@
 """Verdicts as rows of a file: CSV, Parquet or JSON lines, complete or not there at all."""
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from deepad.atomic import replacing
 from deepad.errors import InputError
 from deepad.scoring.scorer import Verdict
 
@@ -98,20 +97,10 @@ def open_table(path: str | Path | None, *, kind: str = ".csv") -> Iterator[Table
         raise InputError(f"cannot write {path}: the ending must be one of {', '.join(KINDS)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        with replacing(path) as file, _writer(file, kind) as writer:
+            yield writer
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with _writer(file, kind) as writer:
-                yield writer
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import deepad
 from deepad.baselines.base import Baseline
-from deepad.detectors.base import Detector, require_fitted
+from deepad.detectors.base import Detector, plain_values, require_fitted
 from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, DataLeakError, InputError
 from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows
 from deepad.rooms import members
@@ -309,8 +309,7 @@ def _filled(block: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
 
 def _describe(model: Detector | Baseline) -> dict[str, Any]:
     room, arguments = ("detectors", dict(model.hparams)) if isinstance(model, Detector) else ("baselines", model.params)
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
-    return {"room": room, "tag": type(model).__name__, "arguments": plain, "shape": list(model.shape)}
+    return {"room": room, "tag": type(model).__name__, "arguments": plain_values(arguments), "shape": list(model.shape)}
 
 
 def _rebuild(description: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Detector | Baseline:
