@@ -17,6 +17,7 @@ _KNOWN = (
     ".*configure_optimizers. will be overridden",  # what an optimizer in a config is for
     "Checkpoint directory .* exists and is not empty",  # a resumed run
     ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.14
+    r"\s*(By default only one Jsonargparse|``instantiate_classes`` was deprecated)",  # Lightning 2.6's parser
     ".*tensorboardX. has been removed",
 )
 

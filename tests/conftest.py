@@ -11,6 +11,9 @@ from deepad.detectors import DenseAutoencoder
 from deepad.quiet import quiet_lightning
 
 
+torch.set_num_threads(1)  # tiny models: a second thread only waits
+
+
 @pytest.fixture(autouse=True)
 def _quiet():
     """Lightning's known notices are not what the tests are about; every other warning is an error."""

@@ -93,8 +93,7 @@ class EpochShuffle(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
-        return iter(torch.randperm(self.n, generator=generator).tolist())
+        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.n).tolist())
 
 
 class DataModule(pl.LightningDataModule, ABC):
@@ -195,9 +194,14 @@ class DataModule(pl.LightningDataModule, ABC):
 
     def _loader(self, rows: Rows, sampler: Sampler[int] | None = None) -> DataLoader[Any]:
         return DataLoader(
-            rows, self.batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=_as_fetched,
+            rows,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_as_fetched,
             persistent_workers=self.num_workers > 0,
-        )  # fmt: skip
+            generator=torch.Generator().manual_seed(self.seed),  # else each pass draws from the global one
+        )
 
     def describe(self) -> dict[str, Any]:
         """Sizes of the splits and fingerprints of their rows, for the run folder."""

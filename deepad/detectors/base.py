@@ -296,7 +296,7 @@ def _in_order(loader: Any) -> Iterator[Tensor]:
     """Every batch of x of a loader once, unshuffled and unsharded, so that what is learned from it is the same
     whatever the seed and the number of processes."""
     if isinstance(loader, DataLoader):
-        loader = DataLoader(loader.dataset, batch_size=_PASS_BATCH, collate_fn=loader.collate_fn)
+        loader = DataLoader(loader.dataset, _PASS_BATCH, collate_fn=loader.collate_fn, generator=torch.Generator())
     for batch in loader:
         if not isinstance(batch, Tensor):
             raise InputError(

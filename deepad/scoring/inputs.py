@@ -45,7 +45,7 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
         hint = f": reshape one sample to (1, {', '.join(map(str, shape))})" if array.shape == shape else ""
         raise InputError(f"samples must have shape (N, {', '.join(map(str, shape))}), got {array.shape}{hint}")
     if array.dtype.kind == "f":
-        bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+        bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if bad.any():
             raise InputError(
                 f"{int(bad.sum())} of {len(array)} samples hold NaN or infinite values (first at row "

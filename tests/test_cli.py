@@ -1,0 +1,337 @@
+"""The command line as a user meets it: what it prints, what it writes, how it refuses."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+import deepad
+from deepad.cli import main
+
+
+@pytest.fixture(scope="module")
+def images(digits, tmp_path_factory):
+    """The test images as a file of rows, a folder of PNG files, and their labels."""
+    folder = tmp_path_factory.mktemp("images")
+    test = digits.splits.test
+    x = test.x[test.index].numpy()[:, 0]
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", digits.test_labels())
+    np.savez(folder / "xy.npz", x=x, y=digits.test_labels())
+    (folder / "png").mkdir()
+    for i, image in enumerate(x[:20]):
+        Image.fromarray(image).save(folder / "png" / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder written by `deepad fit`."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        arguments = ["--data=Digits", "--model=DenseAutoencoder", "--trainer.max_epochs=4", f"--run={folder}"]
+        assert main(["fit", *arguments]) == 0
+    return folder
+
+
+def refused(capsys, *arguments, status=1):
+    """The one line on standard error with which a call is refused."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert code == status
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+# ---- what works ------------------------------------------------------------------------------------------------
+
+
+def test_version_and_help_need_no_torch():
+    code = (
+        "import sys; from deepad.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'sklearn'} & set(sys.modules)"
+    )
+    for flag in ("--version", "--help"):
+        result = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, text=True, check=True)
+        assert deepad.__version__ in result.stdout or "calibrate" in result.stdout
+
+
+def test_fit_leaves_a_whole_run_folder(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        "config.yaml", "training", "checkpoints", "scorer", "metrics.json", "scores.parquet", "report.html",
+    }  # fmt: skip
+    metrics = json.loads((finished / "metrics.json").read_text())
+    scores = pyarrow.parquet.read_table(finished / "scores.parquet")
+    assert scores.num_rows == metrics["test"]["n"]
+    flagged = np.array(scores["flagged"]) & (np.array(scores["y"]) == 0)
+    assert flagged.sum() == metrics["test"]["at_threshold"]["false_alarms"]
+    assert metrics["floors"].keys() == {"PCAResidual"}
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_saved_config_repeats_the_run(finished, tmp_path, capsys):
+    assert main(["fit", "--config", str(finished / "config.yaml"), "--run", str(tmp_path / "again"), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    first = json.loads((finished / "metrics.json").read_text())
+    assert again["id"] == first["id"]
+    assert again["test"] == first["test"]
+
+
+def test_the_report_stands_alone(finished):
+    page = (finished / "report.html").read_text()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["id"] in page
+    assert page.count("<img") == 3
+    assert "src=\"http" not in page
+    assert "<script" not in page
+    assert all('alt="' in tag for tag in page.split("<img")[1:])
+
+
+def test_print_config_is_a_config(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--data=Digits", "--model=DenseAutoencoder", "--model.latent_dim=3", "--print_config"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    (tmp_path / "config.yaml").write_text(text)
+    assert "latent_dim: 3" in text
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(tmp_path / "config.yaml"), "--print_config"])
+    assert stop.value.code == 0
+    assert "latent_dim: 3" in capsys.readouterr().out
+
+
+def test_an_optimizer_and_a_schedule_can_be_chosen(tmp_path, capsys):
+    arguments = ["--optimizer=torch.optim.Adam", "--optimizer.lr=0.001", "--lr_scheduler=torch.optim.lr_scheduler.StepLR"]
+    arguments += ["--lr_scheduler.step_size=2", "--trainer.max_epochs=2", f"--run={tmp_path / 'run'}", "--json"]
+    assert main(["fit", "--data=Digits", "--model=DenseAutoencoder", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["training"]["epochs"] == 2
+
+
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, capsys):
+    """Data order, noise, optimizer and schedule go on where the checkpoint left them, bit for bit."""
+    fit = ["fit", "--data=Digits", "--model=DenseAutoencoder", "--model.noise=0.1", "--model.dropout=0.1", "--json"]
+    assert main([*fit, "--trainer.max_epochs=6", f"--run={tmp_path / 'whole'}"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    stop = "--trainer.callbacks+=deepad_stop.StopAfter"
+    module = tmp_path / "deepad_stop.py"
+    module.write_text(
+        "import pytorch_lightning as pl\n"
+        "class StopAfter(pl.Callback):\n"
+        "    def on_train_epoch_end(self, trainer, module):\n"
+        "        if trainer.current_epoch == 2:\n"
+        "            raise SystemExit('killed')\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(SystemExit):
+            main([*fit, "--trainer.max_epochs=6", f"--run={tmp_path / 'cut'}", stop])
+    assert not (tmp_path / "cut" / "metrics.json").exists()
+    capsys.readouterr()
+    resume = ["--trainer.max_epochs=6", f"--run={tmp_path / 'cut'}", f"--ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}"]
+    assert main([*fit, *resume]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == whole["id"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_scores_of_a_file_equal_those_in_python(saved, scorer, images, tmp_path, kind, capsys):
+    output = tmp_path / f"scores.{kind}"
+    assert main(["score", "--scorer", str(saved), str(images / "x.npy"), "--output", str(output)]) == 0
+    verdict = scorer(np.load(images / "x.npy"))
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+    else:
+        table = pyarrow.csv.read_csv(output) if kind == "csv" else pyarrow.parquet.read_table(output)
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+    assert columns["score"] == verdict.score.tolist()
+    assert columns["p_value"] == verdict.p_value.tolist()
+    assert columns["flagged"] == verdict.flagged.tolist()
+    assert columns["index"] == list(range(len(verdict)))
+    assert set(columns["model"]) == {scorer.id[:12]}
+    assert "would be flagged" in capsys.readouterr().out
+
+
+def test_a_folder_of_images_scores_as_the_array(saved, scorer, images, capsysbinary):
+    assert main(["score", "--scorer", str(saved), str(images / "png"), "--json"]) == 0
+    rows = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [row["score"] for row in rows] == scorer(np.load(images / "x.npy")[:20]).score.tolist()
+    assert [row["source"][-7:] for row in rows] == [f"{i:03}.png" for i in range(20)]
+
+
+def test_another_process_gives_the_same_bits_at_any_thread_count(saved, scorer, images, tmp_path):
+    whole = scorer(np.load(images / "x.npy"))
+    for threads in ("1", "2"):
+        output = tmp_path / f"{threads}.parquet"
+        command = [sys.executable, "-m", "deepad", "score", "--scorer", saved, images / "x.npy", "--output", output]
+        environment = {"OMP_NUM_THREADS": threads, "PATH": "/usr/bin:/bin"}
+        subprocess.run(list(map(str, command)), check=True, env=environment, capture_output=True)
+        table = pyarrow.parquet.read_table(output)
+        assert table["score"].to_pylist() == whole.score.tolist()
+        assert table["flagged"].to_pylist() == whole.flagged.tolist()
+
+
+def test_evaluate_takes_labels_from_a_file_or_an_array(saved, images, capsys):
+    for inputs, labels in (("x.npy", images / "y.npy"), ("xy.npz", "y")):
+        arguments = ["--scorer", str(saved), str(images / inputs), "--labels", str(labels), "--json"]
+        assert main(["evaluate", *arguments]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["n_anomalies"] == 180
+        assert 0.5 < result["ranking"]["auroc"] <= 1
+    assert main(["evaluate", *arguments[:-1], "--anomalous", "0", "--alpha", "0.1"]) == 0
+    assert "auroc" in capsys.readouterr().out
+
+
+def test_calibrate_makes_the_scorer_of_a_checkpoint(trained, scorer, digits, tmp_path, capsys):
+    rows = digits.splits.calibration
+    np.save(tmp_path / "normal.npy", rows.x[rows.index].numpy())
+    target = tmp_path / "scorer"
+    arguments = ["--checkpoint", trained[1], tmp_path / "normal.npy", "--output", target, "--alpha", "0.05"]
+    assert main(["calibrate", *map(str, arguments)]) == 0
+    again = deepad.Scorer.load(target)
+    assert again.id == scorer.id
+    assert np.array_equal(again.calibration.scores, scorer.calibration.scores)
+    assert "at most" in capsys.readouterr().out
+    assert main(["calibrate", *map(str, arguments), "--kind", "pac", "--delta", "0.05"]) == 0
+    assert deepad.Scorer.load(target).kind == "pac"
+
+
+def test_info_says_what_a_scorer_promises(saved, scorer, capsys):
+    assert main(["info", str(saved)]) == 0
+    assert str(scorer.threshold.guarantee) in capsys.readouterr().out
+    assert main(["info", str(saved), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == scorer.id
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------
+
+
+def test_bad_inputs_are_refused_in_one_line_and_leave_nothing(saved, tmp_path, capsys):
+    broken = np.zeros((5, 8, 8))
+    broken[2, 1, 1] = np.nan
+    np.save(tmp_path / "nan.npy", broken)
+    np.save(tmp_path / "wrong.npy", np.zeros((5, 3)))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    output = tmp_path / "scores.csv"
+    cases = {
+        "missing.npy": "no file or folder at",
+        "nan.npy": "1 of 5 samples hold NaN",
+        "wrong.npy": "must have shape (N, 1, 8, 8), got (5, 3)",
+        "objects.npy": "never unpickled",
+        "empty": "holds no images",
+        "notes.txt": "of a kind deepad does not read",
+    }
+    for name, reason in cases.items():
+        assert reason in refused(capsys, "score", "--scorer", saved, tmp_path / name, "--output", output)
+        assert not output.exists()
+    assert not list(tmp_path.glob(".*")), "no temporary file stays"
+
+
+def test_an_older_output_survives_a_refused_call(saved, images, tmp_path, capsys):
+    output = tmp_path / "scores.csv"
+    output.write_text("old")
+    np.save(tmp_path / "wrong.npy", np.zeros((5, 3)))
+    refused(capsys, "score", "--scorer", saved, images / "x.npy", tmp_path / "wrong.npy", "--output", output)
+    assert output.read_text() == "old"
+
+
+def test_bad_scorers_are_refused_in_one_line(saved, images, tmp_path, capsys):
+    truncated, altered, foreign = (tmp_path / name for name in ("truncated", "altered", "foreign"))
+    for folder in (truncated, altered, foreign):
+        shutil.copytree(saved, folder)
+    payload = next(truncated.glob("model-*"))
+    payload.write_bytes(payload.read_bytes()[:1000])
+    payload = next(altered.glob("calibration-*"))
+    payload.write_bytes(payload.read_bytes()[:-1] + b"\x00")
+    manifest = json.loads((foreign / "scorer.json").read_text())
+    manifest["calibration"]["scorer_id"] = "0" * 64
+    (foreign / "scorer.json").write_text(json.dumps(manifest))
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"weights": 1}))
+    cases = {
+        truncated: "altered or cut short",
+        altered: "altered or cut short",
+        foreign: "belongs to model 000000000000",
+        tmp_path / "model.pkl": "is a pickle",
+        tmp_path / "nowhere": "no artifact at",
+        tmp_path: "holds no scorer.json",
+    }
+    for folder, reason in cases.items():
+        assert reason in refused(capsys, "score", "--scorer", folder, images / "x.npy")
+
+
+def test_impossible_levels_are_refused_with_what_is_needed(saved, images, capsys):
+    score = ["score", "--scorer", saved, images / "x.npy"]
+    assert "needs at least 9999 calibration scores, got 323" in refused(capsys, *score, "--alpha", "0.0001")
+    assert "strictly between 0 and 1" in refused(capsys, *score, "--alpha", "1.5")
+    assert "needs delta" in refused(capsys, *score, "--kind", "pac")
+    assert "ending must be one of" in refused(capsys, *score, "--output", "scores.xls")
+
+
+def test_a_rejected_checkpoint_is_not_run(images, tmp_path, capsys):
+    trap = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(trap), "w"))
+
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps(Trap()))
+    arguments = ["calibrate", "--checkpoint", tmp_path / "evil.ckpt", images / "x.npy", "--output", tmp_path / "out"]
+    assert "nothing in it was run" in refused(capsys, *arguments)
+    assert not trap.exists()
+    assert "no checkpoint at" in refused(capsys, *arguments[:2], tmp_path / "none.ckpt", *arguments[3:])
+    assert not (tmp_path / "out").exists()
+
+
+def test_calibrating_on_training_rows_is_refused(trained, digits, tmp_path, capsys):
+    rows = digits.splits.train
+    np.save(tmp_path / "train.npy", rows.x[rows.index].numpy())
+    arguments = ["calibrate", "--checkpoint", trained[1], tmp_path / "train.npy", "--output", tmp_path / "out"]
+    assert "trained or selected this model" in refused(capsys, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_fit_refuses_before_it_trains(finished, tmp_path, capsys):
+    fit = ["fit", "--data=Digits", "--model=DenseAutoencoder"]
+    run = f"--run={tmp_path / 'run'}"
+    assert "needs at least" in refused(capsys, *fit, run, "--calibration.alpha=0.0001")
+    assert "classes must be some of 0..9" in refused(capsys, *fit, run, "--data.held_out=12")
+    assert "noise must be >= 0" in refused(capsys, *fit, run, "--model.noise=-1")
+    assert "holds a finished run" in refused(capsys, *fit, f"--run={finished}")
+    assert "no checkpoint at" in refused(capsys, *fit, run, "--ckpt_path=none.ckpt")
+    contradiction = refused(capsys, *fit, run, "--model.latent_dim=3", f"--ckpt_path={finished / 'checkpoints/last.ckpt'}")
+    assert "latent_dim=10 (config: 3)" in contradiction
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_refuses_data_that_are_not_there(tmp_path, capsys):
+    arguments = ["fit", "--data=MNIST", f"--data.root={tmp_path}", "--data.download=false", "--model=DenseAutoencoder"]
+    message = refused(capsys, *arguments, f"--run={tmp_path / 'run'}")
+    assert str(tmp_path / "MNIST" / "raw") in message
+    assert "train-images-idx3-ubyte" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_exits_with_2(tmp_path, capsys):
+    assert "not accepted" in refused(capsys, "fit", "--data=Digits", "--data.nonsense=3", status=2)
+    (tmp_path / "bad.yaml").write_text("data: Digits\nmodel: DenseAutoencoder\nnonsense: 3\n")
+    assert "nonsense" in refused(capsys, "fit", "--config", tmp_path / "bad.yaml", status=2)
+    message = refused(capsys, "fit", "--data=Nope", "--model=DenseAutoencoder", status=2)
+    assert "Digits" in message
+    assert "DenseAutoencoder" in message
+    assert "File does not exist" in refused(capsys, "fit", "--config", tmp_path / "none.yaml", status=2)
+    assert "required" in refused(capsys, "score", status=2)
+    assert "invalid choice" in refused(capsys, "nonsense", status=2)
