@@ -24,6 +24,7 @@ from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, best_checkpoint, plain_values
 from deepad.errors import DeepadError, InputError
 from deepad.quiet import quiet_lightning
+from deepad.report import pages
 from deepad.rooms import members
 from deepad.scoring.guarantee import guaranteed_rank
 
@@ -214,4 +215,4 @@ def main(args: list[str]) -> None:
             raise InputError(plain_reason(str(error))) from None
         metrics = cli.fit_and_finish()
     if metrics:  # else another process of the same training tells
-        print(json.dumps(metrics, indent=1) if cli.config["json"] else run.summary(metrics, cli.folder))
+        print(json.dumps(metrics, indent=1) if cli.config["json"] else pages.summary(metrics, cli.folder))

@@ -20,7 +20,7 @@ ALLOWED = {
     "baselines": set(),
     "scoring": {"baselines.base", "detectors.base"},
     "evaluation": {"scoring.scorer"},
-    "report": set(),
+    "report": {"data.base", "detectors.base", "scoring.scorer"},
     "sklearn": {"data.base", "scoring.conformal", "scoring.scorer"},
 }
 ON_TOP = {"cli", "fit", "run"}

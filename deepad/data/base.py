@@ -130,6 +130,11 @@ class DataModule(pl.LightningDataModule, ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample, known without reading the data where possible."""
 
+    @property
+    def title(self) -> str:
+        """What the data are, in a few words for tables and pages."""
+        return type(self).__name__
+
     @abstractmethod
     def load(self) -> Splits:
         """Read the data and deal the rows."""
@@ -204,8 +209,8 @@ class DataModule(pl.LightningDataModule, ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Sizes of the splits and fingerprints of their rows, for the run folder."""
-        report: dict[str, Any] = {"module": type(self).__name__, "shape": list(self.shape), "dropped": self.dropped}
+        """Title, sizes of the splits and fingerprints of their rows, for the run folder."""
+        report: dict[str, Any] = {"title": self.title, "shape": list(self.shape), "dropped": self.dropped}
         for name, rows in vars(self.splits).items():
             report[name] = {"n": len(rows), "digest": digest_of(rows.fingerprints())}
         report["test"]["n_anomalies"] = int(self.test_labels().sum())
@@ -246,6 +251,14 @@ def deal(index: Index, sizes: Sequence[float | int], seed: int) -> list[Index]:
         )  # fmt: skip
     shuffled = np.random.default_rng(seed).permutation(index)
     return np.split(shuffled, np.cumsum(counts))
+
+
+def classes_title(name: str, anomalous: frozenset[int], n: int) -> str:
+    """Such as `MNIST without 9`, or `MNIST, only 3 normal` in the mirror protocol."""
+    normal = frozenset(range(n)) - anomalous
+    if len(anomalous) <= len(normal):
+        return f"{name} without {', '.join(map(str, sorted(anomalous)))}"
+    return f"{name}, only {', '.join(map(str, sorted(normal)))} normal"
 
 
 def choose_classes(held_out: Sequence[int] | int | None, normal: Sequence[int] | int | None, n: int) -> frozenset[int]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from deepad.data.base import DataModule, Rows, Splits, choose_classes, deal
+from deepad.data.base import DataModule, Rows, Splits, choose_classes, classes_title, deal
 
 
 class Digits(DataModule):
@@ -51,6 +51,11 @@ class Digits(DataModule):
         )
         self.anomalous = choose_classes(9 if held_out is None and normal is None else held_out, normal, 10)
         self.test_size = test_size
+
+    @property
+    def title(self) -> str:
+        """Name of the set and the classes left out."""
+        return classes_title(type(self).__name__, self.anomalous, 10)
 
     def load(self) -> Splits:
         """Deal the normal rows; every anomaly goes to test."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepad.data.base import DataModule, Rows, Splits, choose_classes, deal
+from deepad.data.base import DataModule, Rows, Splits, choose_classes, classes_title, deal
 from deepad.errors import IncompatibleInstallError, InputError
 
 
@@ -66,6 +66,11 @@ class _TorchvisionImages(DataModule, ABC):
         data = os.environ.get("DEEPAD_DATA")
         self.root = Path(root or (Path(data) / "mnist" if data else "data"))
         self.download = download
+
+    @property
+    def title(self) -> str:
+        """Name of the set and the classes left out."""
+        return classes_title(type(self).__name__, self.anomalous, 10)
 
     def prepare_data(self) -> None:
         """Find the files, or download them.

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 NORMAL, ANOMALY, LINE = "#3b6ea8", "#c8553d", "#222222"
@@ -32,6 +34,8 @@ def score_histogram(score: ArrayLike, y: ArrayLike, threshold: float, *, bins: i
             axes.hist(chosen, list(edges), weights=share, color=colour, alpha=0.6, label=f"{name} ({len(chosen)})")
     axes.axvline(threshold, color=LINE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}")
     axes.set(xlabel="anomaly score", ylabel="share of the class", xscale="log" if positive else "linear")
+    if positive:
+        _plain_log_ticks(axes.xaxis)
     axes.legend(frameon=False)
     return figure
 
@@ -47,6 +51,9 @@ def training_curves(train_loss: ArrayLike, val_loss: ArrayLike) -> Figure:
         axes.plot(best + 1, val[best], "o", color=LINE, markersize=5, label=f"best, epoch {best + 1}")
     positive = np.nanmin([*train, *val]) > 0
     axes.set(xlabel="epoch", ylabel="loss", yscale="log" if positive else "linear")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if positive:
+        _plain_log_ticks(axes.yaxis)
     axes.legend(frameon=False)
     return figure
 
@@ -84,6 +91,13 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _plain_log_ticks(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 of each decade, written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _widened(values: NDArray[np.floating]) -> tuple[float, float]:

@@ -165,13 +165,13 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_loading_and_shuffling_leave_the_global_generators_alone():
     torch.manual_seed(5)
-    np.random.seed(5)
-    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    np.random.seed(5)  # noqa: NPY002
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     data = Digits()
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         list(loader)
     assert torch.equal(states[0], torch.get_rng_state())
-    assert np.array_equal(states[1], np.random.get_state()[1])
+    assert np.array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
 
 
 def test_missing_files_say_what_goes_where(tmp_path):
