@@ -183,7 +183,8 @@ class FitCLI(LightningCLI):
         guaranteed_rank(decision["alpha"], len(self.datamodule.splits.calibration), **self._guarantee())
         if checkpoint is not None:
             self._require_same_model(Detector.from_checkpoint(checkpoint))
-        self._prepare_folder()
+        if self.trainer.is_global_zero:
+            self._prepare_folder()
         started = time.perf_counter()
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - started

@@ -10,7 +10,6 @@ from deepad.data import Digits
 from deepad.detectors import DenseAutoencoder
 from deepad.quiet import quiet_lightning
 
-
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
 

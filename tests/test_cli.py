@@ -95,7 +95,7 @@ def test_the_report_stands_alone(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["id"] in page
     assert page.count("<img") == 3
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     assert "<script" not in page
     assert all('alt="' in tag for tag in page.split("<img")[1:])
 
@@ -114,7 +114,11 @@ def test_print_config_is_a_config(capsys, tmp_path):
 
 
 def test_an_optimizer_and_a_schedule_can_be_chosen(tmp_path, capsys):
-    arguments = ["--optimizer=torch.optim.Adam", "--optimizer.lr=0.001", "--lr_scheduler=torch.optim.lr_scheduler.StepLR"]
+    arguments = [
+        "--optimizer=torch.optim.Adam",
+        "--optimizer.lr=0.001",
+        "--lr_scheduler=torch.optim.lr_scheduler.StepLR",
+    ]
     arguments += ["--lr_scheduler.step_size=2", "--trainer.max_epochs=2", f"--run={tmp_path / 'run'}", "--json"]
     assert main(["fit", "--data=Digits", "--model=DenseAutoencoder", *arguments]) == 0
     assert json.loads(capsys.readouterr().out)["training"]["epochs"] == 2
@@ -140,7 +144,11 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, capsys):
             main([*fit, "--trainer.max_epochs=6", f"--run={tmp_path / 'cut'}", stop])
     assert not (tmp_path / "cut" / "metrics.json").exists()
     capsys.readouterr()
-    resume = ["--trainer.max_epochs=6", f"--run={tmp_path / 'cut'}", f"--ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}"]
+    resume = [
+        "--trainer.max_epochs=6",
+        f"--run={tmp_path / 'cut'}",
+        f"--ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}",
+    ]
     assert main([*fit, *resume]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == whole["id"]
 
@@ -312,7 +320,9 @@ def test_fit_refuses_before_it_trains(finished, tmp_path, capsys):
     assert "noise must be >= 0" in refused(capsys, *fit, run, "--model.noise=-1")
     assert "holds a finished run" in refused(capsys, *fit, f"--run={finished}")
     assert "no checkpoint at" in refused(capsys, *fit, run, "--ckpt_path=none.ckpt")
-    contradiction = refused(capsys, *fit, run, "--model.latent_dim=3", f"--ckpt_path={finished / 'checkpoints/last.ckpt'}")
+    contradiction = refused(
+        capsys, *fit, run, "--model.latent_dim=3", f"--ckpt_path={finished / 'checkpoints/last.ckpt'}"
+    )
     assert "latent_dim=10 (config: 3)" in contradiction
     assert not (tmp_path / "run").exists()
 

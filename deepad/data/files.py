@@ -20,6 +20,9 @@ IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 TABLES = frozenset({".csv", ".parquet"})
 READABLE = "an image or a folder of images, .npy, .npz, .csv, .parquet or IDX"
 BATCH = 4096
+"""Most rows a batch."""
+IMAGE_BYTES = 1 << 25
+"""Most bytes of images a batch."""
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -210,8 +213,9 @@ def _images(paths: list[Path], shape: tuple[int, ...]) -> Iterator[Batch]:
 
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise InputError(f"this model takes samples of shape {shape}, not images")
-    for start in range(0, len(paths), BATCH):
-        chosen = paths[start : start + BATCH]
+    size = max(1, min(BATCH, IMAGE_BYTES // prod(shape)))
+    for start in range(0, len(paths), size):
+        chosen = paths[start : start + size]
         x = np.empty((len(chosen), *shape), np.uint8)
         for place, path in zip(x, chosen, strict=True):
             try:

@@ -28,8 +28,8 @@ class _TorchvisionImages(DataModule, ABC):
     Samples are uint8 images (1, 28, 28) with values 0..255.
 
     Args:
-        root: folder that holds `MNIST/raw` (or `FashionMNIST/raw`, `KMNIST/raw`); `$DEEPAD_DATA/mnist` or `data` if not
-            given.
+        root: folder that holds `MNIST/raw` (or `FashionMNIST/raw`, `KMNIST/raw`); if not given, the folder in
+            `$DEEPAD_DATA` that does, else `data`.
         held_out: classes that are anomalies; 9 if neither this nor `normal` is given.
         normal: the mirror protocol: classes that are normal, all others being anomalies.
         download: fetch the files by torchvision if they are missing.
@@ -63,8 +63,8 @@ class _TorchvisionImages(DataModule, ABC):
             seed=seed,
         )
         self.anomalous = choose_classes(9 if held_out is None and normal is None else held_out, normal, 10)
-        data = os.environ.get("DEEPAD_DATA")
-        self.root = Path(root or (Path(data) / "mnist" if data else "data"))
+        found = sorted(Path(os.environ.get("DEEPAD_DATA", "data")).glob(f"*/{type(self).__name__}/raw"))
+        self.root = Path(root) if root else found[0].parents[1] if found else Path("data")
         self.download = download
 
     @property

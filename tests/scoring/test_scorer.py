@@ -158,8 +158,22 @@ def test_nothing_to_judge_is_refused(any_scorer):
     [
         {"model": {"room": "detectors", "tag": "os.system", "arguments": {}, "shape": [1]}},
         {"model": {"room": "os", "tag": "DenseAutoencoder", "arguments": {}, "shape": [1]}},
-        {"model": {"room": "detectors", "tag": "DenseAutoencoder", "arguments": {"_instantiator": "os.system"}, "shape": [1]}},
-        {"model": {"room": "detectors", "tag": "DenseAutoencoder", "arguments": {"shape": [10**9, 10**9]}, "shape": [1]}},
+        {
+            "model": {
+                "room": "detectors",
+                "tag": "DenseAutoencoder",
+                "arguments": {"_instantiator": "os.system"},
+                "shape": [1],
+            }
+        },
+        {
+            "model": {
+                "room": "detectors",
+                "tag": "DenseAutoencoder",
+                "arguments": {"shape": [10**9, 10**9]},
+                "shape": [1],
+            }
+        },
         {"model": None},
         {"calibration": {"n": 3, "tie_rtol": 1e-5, "scorer_id": "0"}},
         {"calibration": None},

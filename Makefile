@@ -1,0 +1,37 @@
+# Every target sets up .venv first, with the tested versions of constraints.txt; PYTHON chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint coverage wheel clean
+
+demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
+	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
+	$(BIN)/python scripts/write_digits.py --output runs/demo/images
+	$(BIN)/deepad score --scorer runs/demo/scorer runs/demo/images --output runs/demo/images.csv
+	@echo
+	@echo "report  runs/demo/report.html"
+	@echo "scores  runs/demo/images.csv"
+
+test: $(READY)  ## all tests; those on real data run where DEEPAD_DATA names a folder of them
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+coverage: $(READY)  ## which lines the tests reach
+	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml
+
+wheel: $(READY)  ## source and binary distributions in dist/
+	$(BIN)/pip wheel --no-deps -q -w dist .
+
+clean:  ## remove the environment and what the targets made
+	rm -rf .venv runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis coverage.xml .coverage
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"deepad needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,341 @@
+"""Ranks and what they promise, against exact rationals, exact laws and simulation."""
+
+import json
+import math
+import re
+import signal
+from contextlib import contextmanager
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from deepad.errors import DeepadError, InsufficientCalibrationError
+from deepad.scoring.conformal import Calibration
+from deepad.scoring.guarantee import guaranteed_rank, marginal_rank, pac_rank, required_n
+
+SIGMAS = 4.5  # two-sided 7e-6
+exhaustive = settings(derandomize=True, deadline=None, max_examples=200)
+
+PAC_RANKS = [
+    (58, 0.05, 0.05, 0),
+    (59, 0.05, 0.05, 1),
+    (93, 0.05, 0.05, 2),
+    (500, 0.05, 0.05, 17),
+    (1000, 0.05, 0.05, 39),
+    (298, 0.01, 0.05, 0),
+    (299, 0.01, 0.05, 1),
+    (1000, 0.01, 0.05, 5),
+    (10_000, 0.01, 0.05, 84),
+    (10_000, 0.001, 0.05, 5),
+]
+DELTAS = (None, 0.1, 0.05, 0.01)
+REQUIRED = {
+    0.05: (19, 45, 59, 90),
+    0.01: (99, 230, 299, 459),
+    0.001: (999, 2302, 2995, 4603),
+    0.0001: (9999, 23025, 29956, 46050),
+}
+REQUIRED_CELLS = [
+    (alpha, delta, n) for alpha, row in REQUIRED.items() for delta, n in zip(DELTAS, row, strict=True)
+]  # fmt: skip
+
+
+def kind_of(delta):
+    return {} if delta is None else {"kind": "pac", "delta": delta}
+
+
+def refusal(alpha, n, delta):
+    with pytest.raises(InsufficientCalibrationError) as caught:
+        guaranteed_rank(alpha, n, **kind_of(delta))
+    return caught.value
+
+
+@contextmanager
+def within(seconds):
+    """Fail instead of hanging."""
+
+    def stop(*_):
+        raise TimeoutError(f"no answer within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---- ranks ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_rank_equals_the_exact_rational_one_on_a_grid():
+    sizes = {*range(60), 99, 100, 199, 999, 1000, 4999, 5000}
+    sizes |= set(np.random.default_rng(0).integers(60, 5000, 200).tolist())
+    wrong = [
+        (i, n) for n in sorted(sizes) for i in range(1, 1000)
+        if marginal_rank(i / 1000, n) != math.floor(Fraction(i, 1000) * (n + 1))
+    ]  # fmt: skip
+    assert wrong == []
+
+
+def test_the_rank_is_not_lost_to_a_rounded_product():
+    assert math.floor(0.29 * (99 + 1)) == 28  # what floats say
+    assert marginal_rank(0.29, 99) == 29 == Fraction(29, 100) * 100
+
+
+@exhaustive
+@given(st.floats(0, 1, exclude_min=True, exclude_max=True), st.integers(0, 200))
+@example(0.29, 99)
+@example(math.nextafter(0.29, 0), 99)
+@example(math.nextafter(0.29, 1), 99)
+def test_the_rank_is_the_largest_whose_p_value_is_at_most_alpha(alpha, n):
+    p_values = [k / (n + 1) for k in range(1, n + 2)]
+    assert marginal_rank(alpha, n) == sum(p <= alpha for p in p_values)
+
+
+@exhaustive
+@given(st.integers(1, 10**6), st.data())
+def test_a_level_that_is_a_p_value_gives_its_own_rank(n, data):
+    k = data.draw(st.integers(1, n))
+    level = k / (n + 1)
+    assert marginal_rank(level, n) == k
+    assert marginal_rank(math.nextafter(level, 0), n) == k - 1
+
+
+@pytest.mark.parametrize(("n", "alpha", "delta", "k"), PAC_RANKS)
+def test_the_pac_rank_has_its_published_values(n, alpha, delta, k):
+    assert pac_rank(alpha, n, delta) == k
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.01, 0.05, 0.3, 0.9])
+@pytest.mark.parametrize("delta", [0.01, 0.05, 0.5])
+def test_the_pac_rank_equals_a_linear_search_over_the_binomial_tail(alpha, delta):
+    for n in (1, 2, 10, 59, 100, 300, 777):
+        # P(Bin(n, alpha) >= k) falls with k; where it ties with 1 - delta to rounding, both answers are right
+        tail = stats.binom.sf(np.arange(1, n + 1) - 1, n, alpha)
+        low, high = ((tail >= 1 - delta + slack).sum() for slack in (1e-12, -1e-12))
+        assert low <= pac_rank(alpha, n, delta) <= high
+
+
+# ---- how many scores are needed ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alpha", "delta", "n"), REQUIRED_CELLS)
+def test_the_required_number_of_scores_has_its_published_values(alpha, delta, n):
+    assert required_n(alpha, **kind_of(delta)) == n
+
+
+@pytest.mark.parametrize("delta", [None, 0.5, 0.05, 1e-6])
+@pytest.mark.parametrize("alpha", [1e-5, 0.0123, 0.05, 1 / 3, 0.5, 0.75, 0.999])
+def test_one_score_less_than_required_is_refused_and_the_required_number_suffices(alpha, delta):
+    n = required_n(alpha, **kind_of(delta))
+    k, _ = guaranteed_rank(alpha, n, **kind_of(delta))
+    assert k == 1
+    if n > 1:
+        assert refusal(alpha, n - 1, delta).needed == n
+
+
+@pytest.mark.parametrize("alpha", [1e-12, 2.1817705849268814e-29, 1.0316313754778766e-38, 1.1e-300])
+@pytest.mark.parametrize("delta", [None, 0.05])
+def test_a_hopelessly_small_level_is_refused_at_once(alpha, delta):
+    with within(5):
+        assert refusal(alpha, 200, delta).needed > 1e11
+
+
+# ---- what the promise is worth -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "alpha", "delta"), [cell[:3] for cell in PAC_RANKS if cell[3]])
+def test_a_pac_threshold_exceeds_alpha_with_probability_at_most_delta_and_the_next_rank_does_not(n, alpha, delta):
+    k, guarantee = guaranteed_rank(alpha, n, kind="pac", delta=delta)
+    assert stats.beta.sf(alpha, k, n + 1 - k) <= delta < stats.beta.sf(alpha, k + 1, n - k)
+    assert guarantee.attained <= alpha
+    np.testing.assert_allclose(stats.beta.sf(guarantee.attained, k, n + 1 - k), delta, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "alpha", "delta"), [(100, 0.05, 0.05), (500, 0.05, 0.05), (300, 0.01, 0.1)])
+def test_simulated_pac_thresholds_exceed_alpha_as_often_as_the_beta_law_says(n, alpha, delta):
+    replicas = 4000
+    draws = np.random.default_rng(1).random((replicas, n))  # uniform scores: the false-alarm rate of t is 1 - t
+    rates = np.array([
+        1 - Calibration.fit(draw, tie_rtol=0).threshold(alpha, kind="pac", delta=delta).value for draw in draws
+    ])  # fmt: skip
+    k, guarantee = guaranteed_rank(alpha, n, kind="pac", delta=delta)
+    for level, exact in [(alpha, stats.beta.sf(alpha, k, n + 1 - k)), (guarantee.attained, delta)]:
+        noise = SIGMAS * math.sqrt(exact * (1 - exact) / replicas)
+        assert abs((rates > level).mean() - exact) <= noise
+        assert exact <= delta + 1e-9
+
+
+@exhaustive
+@given(st.floats(1e-3, 0.9), st.integers(1, 3000), st.sampled_from([None, 0.01, 0.1, 0.5]))
+def test_the_attained_level_never_exceeds_the_level_asked_for(alpha, n, delta):
+    try:
+        k, guarantee = guaranteed_rank(alpha, n, **kind_of(delta))
+    except InsufficientCalibrationError:
+        return
+    assert 0 < guarantee.attained <= alpha == guarantee.alpha
+    assert (guarantee.k, guarantee.n, guarantee.delta) == (k, n, delta)
+    if delta is None:
+        assert guarantee.attained == k / (n + 1)
+
+
+@exhaustive
+@given(st.floats(1e-3, 0.9), st.integers(1, 2000), st.floats(1e-3, 0.5), st.floats(0, 0.4))
+def test_a_surer_pac_promise_never_has_a_lower_threshold(alpha, n, delta, less_sure):
+    assert pac_rank(alpha, n, delta) <= pac_rank(alpha, n, delta + less_sure)
+    assert pac_rank(alpha, n, delta) <= pac_rank(alpha, n + 1, delta) <= pac_rank(alpha, n, delta) + 1
+
+
+def test_a_guarantee_says_what_it_is_in_words_and_in_plain_values():
+    for delta in (None, 0.1):
+        _, guarantee = guaranteed_rank(0.05, 200, **kind_of(delta))
+        plain = guarantee.to_dict()
+        assert json.loads(json.dumps(plain)) == plain
+        assert plain["kind"] == ("marginal" if delta is None else "pac")
+        assert any("fixed before calibration" in assumption for assumption in plain["assumptions"])
+        assert "200 calibration samples" in str(guarantee)
+        assert "0.05" in str(guarantee)
+
+
+# ---- how many alarms to expect -------------------------------------------------------------------------------------
+
+
+def beta_binomial(m, a, b):
+    """P(V = v) for v = 0..m, from the definition."""
+    lgamma, log = math.lgamma, []
+    for v in range(m + 1):
+        choose = lgamma(m + 1) - lgamma(v + 1) - lgamma(m - v + 1)
+        ratio = lgamma(v + a) + lgamma(m - v + b) - lgamma(m + a + b) - lgamma(a) - lgamma(b) + lgamma(a + b)
+        log.append(choose + ratio)
+    return np.exp(log)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(999, (46, 174)), (9999, (74, 129))])
+def test_the_range_of_future_alarms_has_its_published_values(n, expected):
+    assert guaranteed_rank(0.01, n)[1].future_alarms(10_000) == expected
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize(("alpha", "n", "m"), [(0.05, 199, 1000), (0.01, 99, 1), (0.5, 1, 7), (0.3, 50, 400)])
+def test_the_range_of_future_alarms_leaves_out_at_most_half_the_rest_on_each_side(alpha, n, m, level):
+    k, guarantee = guaranteed_rank(alpha, n)
+    low, high = guarantee.future_alarms(m, level=level)
+    law = beta_binomial(m, k, n + 1 - k)
+    rest = (1 - level) / 2
+    assert law[:low].sum() <= rest + 1e-9 < law[: low + 1].sum() + 2e-9
+    assert law[high + 1 :].sum() <= rest + 1e-9 < law[high:].sum() + 2e-9
+
+
+@pytest.mark.parametrize("delta", [None, 0.1])
+def test_simulated_alarms_fall_into_their_range_as_often_as_it_says(delta):
+    replicas, n, m, alpha, level = 4000, 199, 1000, 0.05, 0.95
+    rng = np.random.default_rng(2)
+    _, guarantee = guaranteed_rank(alpha, n, **kind_of(delta))
+    low, high = guarantee.future_alarms(m, level=level)
+    inside = 0
+    for _ in range(replicas):
+        threshold = Calibration.fit(rng.random(n), tie_rtol=0).threshold(alpha, **kind_of(delta))
+        inside += low <= rng.binomial(m, 1 - threshold.value) <= high
+    assert inside / replicas >= level - SIGMAS * math.sqrt(level * (1 - level) / replicas)
+
+
+@pytest.mark.parametrize("m", [0, -1])
+def test_a_range_for_no_samples_is_refused(m):
+    with pytest.raises(ValueError, match="at least 1"):
+        guaranteed_rank(0.05, 100)[1].future_alarms(m)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, 95, math.nan])
+def test_a_level_that_is_no_probability_is_refused(level):
+    with pytest.raises(ValueError, match="level"):
+        guaranteed_rank(0.05, 100)[1].future_alarms(10, level=level)
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------------
+
+ENTRIES = {
+    "required_n": required_n,
+    "guaranteed_rank": lambda alpha, **how: guaranteed_rank(alpha, 1000, **how),
+    "threshold": lambda alpha, **how: Calibration.fit(np.arange(1000.0)).threshold(alpha, **how),
+}
+
+
+@pytest.fixture(params=ENTRIES, name="entry")
+def _entry(request):
+    return ENTRIES[request.param]
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 0.0, 1.0, -1, -0.05, 5, math.inf, math.nan])
+def test_a_level_outside_0_and_1_is_refused(entry, alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        entry(alpha)
+
+
+@pytest.mark.parametrize("alpha", ["0.05", True, False, None, [0.05], 0.05j])
+def test_a_level_that_is_no_number_is_refused(entry, alpha):
+    with pytest.raises(TypeError, match="alpha"):
+        entry(alpha)
+
+
+def test_pac_without_delta_is_refused(entry):
+    with pytest.raises(ValueError, match="needs delta"):
+        entry(0.05, kind="pac")
+
+
+def test_delta_without_pac_is_refused(entry):
+    with pytest.raises(ValueError, match=r"delta=0\.1 belongs to kind='pac'"):
+        entry(0.05, delta=0.1)
+
+
+@pytest.mark.parametrize("delta", [0, 1, -0.1, math.nan])
+def test_a_delta_outside_0_and_1_is_refused(entry, delta):
+    with pytest.raises(ValueError, match="delta"):
+        entry(0.05, kind="pac", delta=delta)
+
+
+@pytest.mark.parametrize("kind", ["", "PAC", "quantile", None])
+def test_an_unknown_kind_is_refused_with_the_known_ones(entry, kind):
+    with pytest.raises(ValueError, match="marginal, pac"):
+        entry(0.05, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "n", "delta", "needed"),
+    [(0.001, 200, None, 999), (0.01, 98, None, 99), (0.05, 58, 0.05, 59), (0.01, 200, 0.1, 230)],
+)
+def test_a_refusal_names_what_there_is_and_what_is_needed(alpha, n, delta, needed):
+    error = refusal(alpha, n, delta)
+    assert isinstance(error, DeepadError)
+    assert isinstance(error, ValueError)
+    assert (error.n, error.needed) == (n, needed)
+    assert f"alpha={alpha:g}" in str(error)
+    assert f"at least {needed} calibration scores, got {n}" in str(error)
+
+
+@pytest.mark.parametrize("delta", [None, 0.5, 0.25, 0.1, 0.05, 0.01, 0.0025, 0.001, 1e-4, 1e-6])
+def test_the_level_a_refusal_advises_works_and_is_the_best_but_for_rounding(delta):
+    for n in [*range(1, 31), 99, 100, 199, 200, 500, 999, 1000]:
+        message = str(refusal(1e-4, n, delta))
+        advised = float(re.search(r"alpha >= ([\d.e-]+)", message)[1])
+        assert guaranteed_rank(advised, n, **kind_of(delta))[0] >= 1, message
+        best = 1 / (n + 1) if delta is None else -math.expm1(math.log(delta) / n)
+        assert advised <= best * 1.011, message  # three digits
+
+
+@pytest.mark.parametrize(("alpha", "n"), [(0.05, 30), (0.001, 200), (0.01, 98), (0.2, 3)])
+def test_a_refused_pac_promise_advises_a_marginal_one_only_where_that_exists(alpha, n):
+    assert ("kind='marginal'" in str(refusal(alpha, n, 0.05))) == (marginal_rank(alpha, n) > 0)
+
+
+@pytest.mark.parametrize(("alpha", "n", "delta"), [(0.001, 200, None), (0.01, 200, 0.1)])
+def test_following_the_advice_of_more_data_works(alpha, n, delta):
+    needed = refusal(alpha, n, delta).needed
+    k, guarantee = guaranteed_rank(alpha, needed, **kind_of(delta))
+    assert k == 1
+    assert guarantee.attained <= alpha

@@ -1,0 +1,31 @@
+"""Every config builds a run, and its model survives a batch of its data."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepad.fit import FitCLI
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_builds_and_its_model_survives_a_batch(path, tmp_path):
+    cli = FitCLI(["--config", str(path), "--run", str(tmp_path / "run")])
+    x = torch.randint(0, 17, (8, *cli.datamodule.shape), dtype=torch.uint8)
+    cli.model.scaling.fit([x])
+    cli.model.loss(x).backward()
+    assert all(weight.grad is not None for weight in cli.model.parameters())
+    assert cli.model.eval().score(x).shape == (8,)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_says_what_it_is_for_and_what_it_gave(path):
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    header = "\n".join(lines)
+    for word in ("# Purpose", "# Command", "# Time", "# Result"):
+        assert word in header
+    assert f"configs/{path.name}" in header

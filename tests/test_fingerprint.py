@@ -1,0 +1,116 @@
+"""Fingerprints recognise a row whatever it arrives as, and nothing else."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from deepad.fingerprint import digest_of, fingerprint_rows
+
+exhaustive = settings(derandomize=True, deadline=None, max_examples=100)
+SHAPES = [(3,), (1, 4, 5), (6, 2)]
+rows = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 4)), elements=st.floats(-100, 100, width=32))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float16, np.float32, np.float64, ">f4"])
+def test_a_row_is_recognised_whatever_its_type(dtype, shape):
+    x = np.random.default_rng(0).integers(0, 256, (20, *shape), np.uint8)
+    fingerprints = fingerprint_rows(x.astype(dtype))
+    assert fingerprints.dtype == np.int64
+    assert fingerprints.shape == (20,)
+    assert fingerprints.tolist() == fingerprint_rows(x).tolist()
+
+
+def test_a_row_is_recognised_whatever_its_layout():
+    x = np.random.default_rng(0).normal(size=(20, 3, 4))
+    expected = fingerprint_rows(x).tolist()
+    assert fingerprint_rows(np.asfortranarray(x)).tolist() == expected
+    assert fingerprint_rows(np.flip(np.flip(x).copy())).tolist() == expected
+    x.flags.writeable = False
+    assert fingerprint_rows(x).tolist() == expected
+
+
+@exhaustive
+@given(rows, st.data())
+def test_a_row_is_recognised_wherever_it_stands(x, data):
+    order = data.draw(st.permutations(range(len(x))))
+    fingerprints = fingerprint_rows(x)
+    assert fingerprint_rows(x[order]).tolist() == fingerprints[order].tolist()
+    assert [fingerprint_rows(x[i : i + 1])[0] for i in range(len(x))] == fingerprints.tolist()
+
+
+@exhaustive
+@given(rows)
+def test_rows_share_a_fingerprint_exactly_where_they_are_equal(x):
+    fingerprints = fingerprint_rows(x)
+    equal = (x[:, None] == x[None]).all(2)
+    assert ((fingerprints[:, None] == fingerprints[None]) == equal).all()
+
+
+def test_negative_zero_is_zero():
+    assert fingerprint_rows(np.array([[0.0, 1.0]])).tolist() == fingerprint_rows(np.array([[-0.0, 1.0]])).tolist()
+
+
+def test_a_change_of_one_value_by_one_unit_in_the_last_place_is_seen():
+    x = np.random.default_rng(0).normal(size=(1, 50)).astype(np.float32)
+    known = fingerprint_rows(x)[0]
+    for column in range(50):
+        changed = x.copy()
+        changed[0, column] = np.nextafter(x[0, column], np.float32(np.inf))
+        assert fingerprint_rows(changed)[0] != known
+
+
+def test_exchanged_values_are_another_row():
+    assert fingerprint_rows(np.array([[1.0, 2.0]]))[0] != fingerprint_rows(np.array([[2.0, 1.0]]))[0]
+
+
+def test_many_rows_do_not_collide():
+    x = np.random.default_rng(0).integers(0, 2, (20_000, 64)).astype(np.uint8)
+    assert len(np.unique(fingerprint_rows(x))) == len(np.unique(x, axis=0))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_rows_have_no_fingerprints(shape):
+    assert fingerprint_rows(np.empty((0, *shape))).tolist() == []
+
+
+def test_a_value_beyond_float32_has_a_fingerprint():
+    x = np.array([[1e300, 1.0], [1.0, 1.0]])
+    known = fingerprint_rows(x)
+    assert known[0] != known[1]
+    assert known.tolist() == fingerprint_rows(x.copy()).tolist()
+
+
+def test_fingerprinting_leaves_the_rows_as_they_were():
+    x = np.array([[-0.0, 1.0]], dtype=np.float32)
+    fingerprint_rows(x)
+    assert np.signbit(x[0, 0])
+
+
+@exhaustive
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.randoms(use_true_random=False))
+def test_a_digest_does_not_depend_on_order(values, random):
+    shuffled = values.copy()
+    random.shuffle(shuffled)
+    assert digest_of(np.array(values, np.int64)) == digest_of(np.array(shuffled, np.int64))
+
+
+@exhaustive
+@given(*[st.lists(st.integers(-3, 3), max_size=4)] * 2)
+def test_digests_are_equal_exactly_where_the_rows_are_the_same(one, other):
+    same = sorted(one) == sorted(other)
+    assert (digest_of(np.array(one, np.int64)) == digest_of(np.array(other, np.int64))) == same
+
+
+def test_fingerprints_do_not_depend_on_the_process():
+    code = (
+        "import numpy as np; from deepad.fingerprint import digest_of, fingerprint_rows;"
+        "print(digest_of(fingerprint_rows(np.arange(12.0).reshape(4, 3))))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == digest_of(fingerprint_rows(np.arange(12.0).reshape(4, 3)))
