@@ -14,9 +14,9 @@ Fingerprints = NDArray[np.int64]
 
 def fingerprint_rows(x: NDArray[np.generic]) -> Fingerprints:
     """64-bit hashes (N,) of the rows of x (N, *shape). Two different rows collide with probability 2**-64."""
-    rows = np.ascontiguousarray(x.reshape(len(x), prod(x.shape[1:])), dtype=np.float32) + np.float32(
-        0
-    )  # +0 turns -0.0 into 0.0
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(x.reshape(len(x), prod(x.shape[1:])), dtype=np.float32)
+        rows = rows + np.float32(0)  # -0.0 becomes 0.0
     digests = b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
 

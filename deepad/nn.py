@@ -111,6 +111,8 @@ class Scaling(nn.Module):
         moments = _Moments(axes)
         low, high = torch.tensor(math.inf, dtype=torch.float64), torch.tensor(-math.inf, dtype=torch.float64)
         for x in batches:
+            if len(x) == 0:
+                continue
             x = x.to(self.shift.device)
             low = torch.minimum(low.to(x.device), x.amin(axes, keepdim=True)[0].double())
             high = torch.maximum(high.to(x.device), x.amax(axes, keepdim=True)[0].double())

@@ -239,7 +239,7 @@ def test_bad_inputs_are_refused_in_one_line_and_leave_nothing(saved, tmp_path, c
         "missing.npy": "no file or folder at",
         "nan.npy": "1 of 5 samples hold NaN",
         "wrong.npy": "must have shape (N, 1, 8, 8), got (5, 3)",
-        "objects.npy": "never unpickled",
+        "objects.npy": "Python objects",
         "empty": "holds no images",
         "notes.txt": "of a kind deepad does not read",
     }

@@ -3,9 +3,12 @@
 Nothing here unpickles. Samples come out in raw units; images are neither resized nor rescaled.
 """
 
+import csv
 import gzip
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -57,25 +60,38 @@ def read_samples(paths: Sequence[str | Path], shape: tuple[int, ...], *, label: 
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"no file or folder at {path}")
-        if path.is_dir():
-            yield from _images(_images_below(path), shape)
-            continue
-        suffix = path.suffix.lower()
-        try:
-            if suffix in IMAGES:
-                yield from _images([path], shape)
-            elif suffix in TABLES:
-                yield from _numbered(path, _table(path, shape, label))
-            elif suffix == ".npy":
-                yield from _numbered(path, _slices(_load(path)))
-            elif suffix == ".npz":
-                yield from _numbered(path, _npz(path, label))
-            elif "idx" in path.name:
-                yield from _numbered(path, _slices(read_idx(path)))
-            else:
-                raise InputError(f"{path} is of a kind deepad does not read: give {READABLE}")
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        with _reading(path):
+            yield from _samples(path, shape, label)
+
+
+def _samples(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[Batch]:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return _images(_images_below(path), shape)
+    if suffix in IMAGES:
+        return _images([path], shape)
+    if suffix in TABLES:
+        return _numbered(path, _table(path, shape, label))
+    if suffix == ".npy":
+        return _numbered(path, _slices(path, np.lib.format.open_memmap(path, mode="r")))
+    if suffix == ".npz":
+        return _numbered(path, _npz(path, label))
+    if "idx" in path.name:
+        return _numbered(path, _slices(path, read_idx(path)))
+    raise InputError(f"{path} is of a kind deepad does not read: give {READABLE}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises on a broken file into one line; parsers raise what they like."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = re.sub(r"(got \d+|invalid value).*", r"\1", reason)  # what follows are the data themselves
+        raise InputError(f"cannot read {path}, which is broken or of another kind: {reason[:120]}") from None
 
 
 def read_idx(path: Path) -> NDArray[Any]:
@@ -86,10 +102,7 @@ def read_idx(path: Path) -> NDArray[Any]:
     Raises:
         InputError: not an IDX file, or cut short.
     """
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}") from None
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     kind, dimensions = (data[2], data[3]) if len(data) >= 4 and data[:2] == b"\0\0" else (0, 0)
     head = 4 + 4 * dimensions
     if kind not in _IDX_TYPES or dimensions == 0 or len(data) < head:
@@ -109,28 +122,24 @@ def read_labels(path: Path) -> NDArray[Any]:
     Raises:
         InputError: the file cannot be read or holds more than one value a row.
     """
-    if not path.exists():
+    if not path.is_file():
         raise InputError(f"no labels at {path}: give a file, or the name of a column or array of the input")
-    if path.suffix.lower() in TABLES:
-        labels = np.concatenate([x for x, _ in _table(path, (1,), None)])[:, 0]
-    else:
-        labels = _load(path) if path.suffix.lower() == ".npy" else read_idx(path)
-    if labels.ndim != 1:
+    with _reading(path):
+        if path.suffix.lower() in TABLES:
+            labels = np.concatenate([np.empty((0, 1)), *(x for x, _ in _table(path, (1,), None))])[:, 0]
+        else:
+            labels = np.lib.format.open_memmap(path, mode="r") if path.suffix.lower() == ".npy" else read_idx(path)
+    if labels.ndim != 1 or len(labels) == 0:
         raise InputError(f"{path} holds an array of shape {labels.shape}: labels are one value a sample, shape (N,)")
     return labels
 
 
-def _load(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not a plain NumPy file (object arrays are never unpickled): {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _slices(x: NDArray[Any], y: NDArray[Any] | None = None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-    for start in range(0, len(x) if x.ndim else 0, BATCH):
+def _slices(path: Path, x: Any, y: Any = None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    if not isinstance(x, np.ndarray) or x.ndim == 0:
+        raise InputError(f"{path} does not hold an array of samples")
+    if y is not None and (not isinstance(y, np.ndarray) or y.shape != (len(x),)):
+        raise InputError(f"{path} holds {len(x)} samples: the labels must be one value for each")
+    for start in range(0, len(x), BATCH):
         yield x[start : start + BATCH], None if y is None else y[start : start + BATCH]
 
 
@@ -144,59 +153,63 @@ def _numbered(path: Path, batches: Iterator[tuple[NDArray[Any], NDArray[Any] | N
 
 
 def _npz(path: Path, label: str | None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-    with _load(path) as archive:
+    with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
         names = [name for name in archive.files if name != label]
         chosen = next((name for name in ("x", "X", *names[:1]) if name in names), None)
         if chosen is None or (len(names) > 1 and chosen not in ("x", "X")):
             raise InputError(f"{path} holds the arrays {', '.join(archive.files)}: call the samples x")
         if label is not None and label not in archive.files:
             raise InputError(f"{path} holds no array {label!r} for labels, only {', '.join(archive.files)}")
-        try:
-            x, y = archive[chosen], None if label is None else archive[label]
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from None
-    if y is not None and len(y) != len(x):
-        raise InputError(f"{path} holds {len(x)} samples but {len(y)} labels")
-    yield from _slices(x, y)
+        x, y = archive[chosen], None if label is None else archive[label]
+    yield from _slices(path, x, y)
 
 
 def _table(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    """Rows laid out as samples, column by position; empty cells are NaN."""
+    for batch in _record_batches(path):
+        names = batch.schema.names
+        if label is not None and names.count(label) != 1:
+            raise InputError(f"{path} must have one column {label!r} for labels, it has {_listed(names)}")
+        chosen = [place for place, name in enumerate(names) if name != label]
+        text = [names[place] for place in chosen if not _is_number(batch.schema.field(place).type)]
+        if text:
+            raise InputError(f"{path} has columns that are not numbers: {_listed(text)}; drop or encode them")
+        if len(chosen) != prod(shape):
+            raise InputError(f"{path} has {len(chosen)} columns, a sample has {prod(shape)} values: {_listed(names)}")
+        x = np.stack([_as_floats(batch.column(place)) for place in chosen], axis=1)
+        y = None if label is None else batch.column(names.index(label)).to_numpy(zero_copy_only=False)
+        yield x.reshape(len(x), *shape), y
+
+
+def _as_floats(column: Any) -> NDArray[np.float64]:
     import pyarrow as pa
 
-    try:
-        for batch in _record_batches(path):
-            names = [name for name in batch.schema.names if name != label]
-            if label is not None and label not in batch.schema.names:
-                raise InputError(f"{path} has no column {label!r} for labels, only {_listed(names)}")
-            text = [name for name in names if not _is_number(batch.schema.field(name).type)]
-            if text:
-                raise InputError(f"{path} has columns that are not numbers: {_listed(text)}; drop or encode them")
-            if len(names) != prod(shape):
-                raise InputError(
-                    f"{path} has {len(names)} columns, a sample has {prod(shape)} values: {_listed(names)}"
-                )
-            columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
-            x = np.stack(columns, axis=1) if columns else np.empty((batch.num_rows, 0))
-            y = None if label is None else batch.column(label).to_numpy(zero_copy_only=False)
-            yield x.reshape(len(x), *shape), y
-    except pa.ArrowException as error:
-        raise InputError(f"{path} is not a readable {path.suffix[1:]} file: {str(error).splitlines()[0]}") from None
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
 def _record_batches(path: Path) -> Iterator[Any]:
     """Record batches of a table; a CSV file whose first line holds a number has no header."""
+    import pyarrow as pa
+
     if path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(BATCH)
         return
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
-    with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    headless = any(_parses_as_number(cell) for cell in first.strip().split(","))
-    with csv.open_csv(path, read_options=csv.ReadOptions(autogenerate_column_names=headless)) as reader:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = next(csv.reader(file), [])
+    options = arrow_csv.ReadOptions(autogenerate_column_names=any(map(_parses_as_number, first)))
+    with arrow_csv.open_csv(path, read_options=options) as reader:
+        guessed = reader.schema
+    # types are guessed from the first rows: whole numbers may turn to fractions, and empty columns to numbers, later
+    types = {
+        field.name: pa.float64() for field in guessed if _is_number(field.type) and not pa.types.is_boolean(field.type)
+    }
+    convert = arrow_csv.ConvertOptions(column_types=types)
+    with arrow_csv.open_csv(path, read_options=options, convert_options=convert) as reader:
         yield from reader
 
 
@@ -225,6 +238,8 @@ def _images(paths: list[Path], shape: tuple[int, ...]) -> Iterator[Batch]:
                             f"{path} is {image.size[0]} x {image.size[1]} pixels, this model takes "
                             f"{shape[2]} x {shape[1]}: resize it first"
                         )
+                    if image.mode[0] in "IF":
+                        raise InputError(f"{path} has more than 8 bits a channel: save it as .npy in the model's units")
                     pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
             except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise InputError(f"{path} is not a whole image: {error}") from None

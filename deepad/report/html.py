@@ -16,8 +16,8 @@ def render(page: dict[str, Any], figures: Sequence[tuple[Figure, str, str]]) -> 
     """The page as one HTML text.
 
     Args:
-        page: `title`, `subtitle`, `promise`, `assumptions`, `kept` (None or `text` and `inside`), `rows` (`name`,
-            `cells`) and `provenance` (pairs).
+        page: `title`, `subtitle`, `promise`, `assumptions`, `kept` (None or `text` and `inside`), `better` (a note
+            or nothing), `rows` (`name`, `cells`) and `provenance` (pairs).
         figures: figure, alternative text and caption of each.
     """
     environment = Environment(

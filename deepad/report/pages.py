@@ -44,6 +44,8 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
     for name, result in zip(names, [test, *metrics["floors"].values()], strict=True):
         auroc, ap, *_ = _cells(result)
         lines.append(f"{'ranking' if result is test else 'floor':10} AUROC {auroc}, AP {ap} ({name})")
+    if better := _better_floors(metrics):
+        lines.append(f"{'note':10} {better}")
     lines += [f"{name:10} {folder / path}" for name, path in
               (("scorer", "scorer"), ("scores", "scores.parquet"), ("report", "report.html"))]  # fmt: skip
     return "\n".join(lines)
@@ -57,6 +59,13 @@ def _kept(test: dict[str, Any]) -> str:
         f"{at['false_alarms']} of {at['n_normal']} normal test samples flagged = {at['false_alarm_rate']:.2%} "
         f"(99 % range of the law: {at['law_99'][0]} to {at['law_99'][1]})"
     )
+
+
+def _better_floors(metrics: dict[str, Any]) -> str:
+    """Which classical models rank the test split better than the deep one; empty if none does."""
+    auroc = metrics["test"]["ranking"]["auroc"]
+    better = [name for name, result in metrics["floors"].items() if auroc and result["ranking"]["auroc"] > auroc]
+    return f"{' and '.join(better)} ranked the test split better than {metrics['model']}" if better else ""
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
@@ -77,6 +86,7 @@ def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
         "promise": metrics["guarantee"]["text"][0].upper() + metrics["guarantee"]["text"][1:],
         "assumptions": metrics["guarantee"]["assumptions"],
         "kept": None if inside is None else {"text": _kept(test) + ".", "inside": inside},
+        "better": _better_floors(metrics),
         "rows": [{"name": name, "cells": _cells(result)} for name, result in results.items()],
         "provenance": [
             ("model id", metrics["id"]),

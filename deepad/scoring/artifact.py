@@ -17,10 +17,10 @@ import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ SCHEMA = 1
 MANIFEST_LIMIT = 1 << 20
 HEADER_LIMIT = 1 << 20
 MAX_DEPTH = 16
+MAX_DIMENSIONS = 8
 DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 _PAYLOAD = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
 _MAGIC = {b"\x80": "a pickle", b"PK\x03\x04": "a zip archive such as a torch checkpoint", b"\x1f\x8b": "a gzip file"}
@@ -62,27 +63,33 @@ def write_artifact(
 
     Raises:
         InputError: the folder cannot be written.
+        ArtifactCorruptError: arrays or values that could not be read back.
+        ValueError: values that are not JSON.
     """
     from safetensors.numpy import save
 
     folder = Path(folder)
+    files, payloads = {}, {}
+    for group, content in arrays.items():
+        data = save({name: np.asarray(array, order="C") for name, array in content.items()})
+        digest = sha256(data)
+        payloads[group] = {"file": f"{group}-{digest}.safetensors", "sha256": digest, "bytes": len(data)}
+        files[f"{group}-{digest}.safetensors"] = data
+        _parse_safetensors(data, folder / group)  # nothing is written that could not be read back
+    text = canonical_json({**document, "schema": SCHEMA, "payloads": payloads})
+    _parse(text, folder / manifest)
+    if len(text) > MANIFEST_LIMIT:
+        raise InputError(f"{folder / manifest} would have {len(text)} bytes, at most {MANIFEST_LIMIT} are read back")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            payloads = {}
-            for group, content in arrays.items():
-                data = save({name: np.asarray(array, order="C") for name, array in content.items()})
-                digest = sha256(data)
-                payloads[group] = {"file": f"{group}-{digest}.safetensors", "sha256": digest, "bytes": len(data)}
-                with replacing(folder / f"{group}-{digest}.safetensors") as file:
+            for name, data in {**files, manifest: text}.items():
+                with replacing(folder / name) as file:
                     file.write(data)
-            whole = {**document, "schema": SCHEMA, "payloads": payloads}
-            with replacing(folder / manifest) as file:
-                file.write(canonical_json(whole))
-            kept = {entry["file"] for entry in payloads.values()}
             for old in folder.glob("*.safetensors"):
-                if _PAYLOAD.fullmatch(old.name) and old.name.split("-")[0] in arrays and old.name not in kept:
-                    old.unlink()
+                if _PAYLOAD.fullmatch(old.name) and old.name.split("-")[0] in arrays and old.name not in files:
+                    with suppress(OSError):  # a file too many harms nobody; the next write tries again
+                        old.unlink()
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}; what was there before is kept") from error
 
@@ -135,7 +142,7 @@ def read_artifact(
 
 def refuse_foreign(path: Path) -> None:
     """Raise `ArtifactUnsafeError` if the first bytes are those of a format that can carry code."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         head = file.read(4)
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
@@ -173,8 +180,11 @@ def _parse_safetensors(data: bytes, path: Path) -> dict[str, NDArray[Any]]:
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise ArtifactCorruptError(f"{path}: malformed entry {name[:80]!r}")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sizes = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
-        if dtype not in DTYPES or not all(type(size) is int and size >= 0 for size in sizes) or len(offsets) != 2:
+        if not isinstance(shape, list) or not isinstance(offsets, list):
+            raise ArtifactCorruptError(f"{path}: malformed entry {name[:80]!r}")
+        sizes = [*shape, *offsets]
+        known = isinstance(dtype, str) and dtype in DTYPES and len(offsets) == 2 and len(shape) <= MAX_DIMENSIONS
+        if not known or not all(type(size) is int and 0 <= size <= len(data) for size in sizes):
             raise ArtifactCorruptError(f"{path}: array {name[:80]!r} has an unknown dtype, shape or place")
         start, stop = offsets
         if stop - start != prod(shape) * np.dtype(DTYPES[dtype]).itemsize or stop > len(body):
@@ -213,27 +223,37 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
 def _nesting(text: str) -> int:
     """Depth of brackets outside strings, found without parsing so that a hostile file cannot exhaust the stack."""
     depth = deepest = 0
-    for bracket in re.findall(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
-        deepest = max(deepest, depth)
+    quoted = False
+    for token in re.finditer(r'\\.|["\[\]{}]', text):
+        if token[0] == '"':
+            quoted = not quoted
+        elif not quoted:
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            deepest = max(deepest, depth)
     return deepest
 
 
 def _read_file(path: Path, limit: int) -> bytes:
-    """Bytes of a regular file of at most `limit` bytes; links and devices are refused."""
+    """Bytes of a regular file of at most `limit` bytes."""
+    with _open(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ArtifactCorruptError(f"{path} has {size} bytes where at most {limit} are expected")
+        return file.read(limit + 1)
+
+
+def _open(path: Path) -> IO[bytes]:
+    """A regular file, opened without following a link or waiting for a pipe."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if path.is_symlink():
             raise ArtifactUnsafeError(f"{path} is a link: an artifact holds its own files") from None
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise ArtifactUnsafeError(f"{path} is not a regular file")
-        if info.st_size > limit:
-            raise ArtifactCorruptError(f"{path} has {info.st_size} bytes where at most {limit} are expected")
-        return file.read(limit + 1)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ArtifactUnsafeError(f"{path} is not a regular file")
+    return os.fdopen(handle, "rb")
 
 
 @contextmanager

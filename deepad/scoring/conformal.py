@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepad.errors import NonFiniteScoreError
 from deepad.scoring.guarantee import Guarantee, guaranteed_rank
+from deepad.scoring.inputs import from_tensor
 
 Scores = NDArray[np.float64]
 
@@ -41,8 +42,7 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Scores:
         TypeError: complex, object or masked values.
         ValueError: more than one column.
     """
-    if hasattr(scores, "detach"):  # a torch tensor on any device, in any float width
-        scores = scores.detach().cpu().double().numpy()
+    scores = from_tensor(scores)
     if isinstance(scores, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: fill or drop the masked values first")
     array = np.asarray(scores)
@@ -104,7 +104,10 @@ class Calibration:
     scale: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", float(np.median(np.abs(self.scores))))
+        magnitudes = np.abs(self.scores)
+        with np.errstate(over="ignore"):
+            scale = np.median(magnitudes)  # adds the two in the middle, which may overflow
+        object.__setattr__(self, "scale", float(scale if np.isfinite(scale) else 2 * np.median(magnitudes / 2)))
         self.scores.flags.writeable = False
 
     @classmethod

@@ -12,8 +12,10 @@ Neither says how likely a flagged sample is to be an anomaly: that needs the pre
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 from scipy.special import betainc, betaincinv
@@ -110,12 +112,7 @@ def marginal_rank(alpha: float, n: int) -> int:
     The division is rounded once and then compared, so that *p <= alpha* and *rank <= k* agree bit for bit;
     `floor(alpha * (n + 1))` rounds the product instead and is off by one for example at alpha=0.29, n=99.
     """
-    k = math.floor(alpha * (n + 1))
-    while (k + 1) / (n + 1) <= alpha:
-        k += 1
-    while k > 0 and k / (n + 1) > alpha:
-        k -= 1
-    return k
+    return _largest(lambda k: k / (n + 1) <= alpha, n + 1)
 
 
 def pac_rank(alpha: float, n: int, delta: float) -> int:
@@ -124,13 +121,15 @@ def pac_rank(alpha: float, n: int, delta: float) -> int:
     The false-alarm rate of "flag above the k-th largest of n" is Beta(k, n + 1 - k) for continuous scores, and
     P(Beta(k, n + 1 - k) <= alpha) = P(Bin(n, alpha) >= k). Source: Vovk 2012, section 3.
     """
-    low, high = 0, n + 1  # the condition holds at low (k = 0: certain) and fails at high
+    return _largest(lambda k: bool(betainc(k, n + 1 - k, alpha) >= 1 - delta), n)
+
+
+def _largest(holds: Callable[[int], bool], most: int) -> int:
+    """Largest k in 1..most for which a condition holds that fails from some k on; 0 if it holds for none."""
+    low, high = 0, most + 1
     while high - low > 1:
-        k = (low + high) // 2
-        if betainc(k, n + 1 - k, alpha) >= 1 - delta:
-            low = k
-        else:
-            high = k
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low
 
 
@@ -142,14 +141,10 @@ def required_n(alpha: float, *, kind: str = "marginal", delta: float | None = No
     """
     alpha, delta = check_level("alpha", alpha), check_delta(kind, delta)
     if delta is None:
-        n = max(math.ceil(1 / alpha) - 3, 0)
-        while marginal_rank(alpha, n) == 0:
-            n += 1
-        return n
-    n = max(math.ceil(math.log(delta) / math.log1p(-alpha)) - 2, 1)
-    while pac_rank(alpha, n, delta) == 0:
-        n += 1
-    return n
+        most = math.ceil(1 / Fraction(alpha))
+        return _largest(lambda n: 1 / n > alpha, most)  # 1/(n+1) > alpha is what refuses n
+    most = math.ceil(Fraction(math.log(delta)) / Fraction(math.log1p(-alpha))) + 2
+    return _largest(lambda n: bool(betainc(1, n, alpha) < 1 - delta), most) + 1  # the condition of pac_rank for k = 1
 
 
 def check_delta(kind: str, delta: float | None) -> float | None:
@@ -183,10 +178,19 @@ def guaranteed_rank(
     if k == 0:
         needed = required_n(alpha, kind=kind, delta=delta)
         best = 1 / (n + 1) if delta is None else -math.expm1(math.log(delta) / n)
+        advised = _round_up(best)
+        if (
+            delta is not None and advised < 1 and not pac_rank(advised, n, delta)
+        ):  # a bound met exactly but for rounding
+            advised = _round_up(advised * (1 + 1e-9))
+        ways = ["more normal data for calibration"]
+        if advised < 1:
+            ways.insert(0, f"alpha >= {advised}")
+        if delta is not None and marginal_rank(alpha, n):
+            ways.append("kind='marginal'")
         raise InsufficientCalibrationError(
             f"alpha={alpha:g} ({kind}{'' if delta is None else f', delta={delta:g}'}) needs at least {needed} "
-            f"calibration scores, got {n}: use alpha >= {_round_up(best):g}, or more normal data for calibration"
-            + ("" if delta is None else ", or kind='marginal'"),
+            f"calibration scores, got {n}: use {', or '.join(ways)}",
             n=n,
             needed=needed,
         )
@@ -195,6 +199,6 @@ def guaranteed_rank(
 
 
 def _round_up(value: float) -> float:
-    """Three significant digits, never below the value."""
-    step = 10.0 ** (math.floor(math.log10(value)) - 2)
-    return min(math.ceil(value / step - 1e-9) * step, 0.999)
+    """The smallest number of three significant digits (of its distance to 1 above one half) that is not below."""
+    step = 10.0 ** (math.floor(math.log10(min(value, 1 - value) or 1e-16)) - 2)
+    return float(f"{math.ceil(value / step) * step:.15g}")

@@ -24,13 +24,11 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
     Raises:
         InputError: wrong shape or type, masked, sparse, complex, or NaN or infinite values.
     """
-    if hasattr(x, "detach"):  # a torch tensor; numpy has no bfloat16
-        x = x.detach().cpu()
-        x = x.float().numpy() if x.dtype.itemsize == 2 and x.is_floating_point() else x.numpy()
+    if hasattr(x, "tocsr") or getattr(x, "is_sparse", False) or "sparse" in str(getattr(x, "layout", "")):
+        raise InputError("got a sparse matrix: pass a dense one (toarray() or to_dense())")
+    x = from_tensor(x)
     if isinstance(x, np.ma.MaskedArray):
         raise InputError("got a masked array: fill or drop the masked values first")
-    if hasattr(x, "tocsr"):
-        raise InputError("got a sparse matrix: pass x.toarray()")
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -54,6 +52,14 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
     return array
 
 
+def from_tensor(x: Any) -> Any:
+    """A torch tensor on any device as an array, half widths as float32 (NumPy has no bfloat16); all else as it is."""
+    if not hasattr(x, "detach"):
+        return x
+    x = x.detach().cpu()
+    return x.float().numpy() if x.is_floating_point() and x.dtype.itemsize == 2 else x.numpy()
+
+
 def _from_frame(frame: Any) -> Array:
     try:
         return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -69,7 +75,8 @@ def in_blocks(x: Any, shape: tuple[int, ...], size: int) -> Iterator[Array]:
         shape: shape of one sample.
         size: rows a block.
     """
-    batches: Iterable[Any] = [x] if hasattr(x, "__array__") or isinstance(x, list) else x
+    whole = hasattr(x, "__array__") or hasattr(x, "tocsr") or isinstance(x, list) or not isinstance(x, Iterable)
+    batches: Iterable[Any] = [x] if whole else x
     held: list[Array] = []
     count = row = 0
     for batch in batches:
@@ -78,9 +85,9 @@ def in_blocks(x: Any, shape: tuple[int, ...], size: int) -> Iterator[Array]:
         held.append(samples)
         count += len(samples)
         if count >= size:
-            whole = np.concatenate(held) if len(held) > 1 else held[0]
+            joined = np.concatenate(held) if len(held) > 1 else held[0]
             full = count - count % size
-            yield from (whole[start : start + size] for start in range(0, full, size))
-            held, count = ([whole[full:]] if count % size else []), count % size
+            yield from (joined[start : start + size] for start in range(0, full, size))
+            held, count = ([joined[full:]] if count % size else []), count % size
     if count:
         yield np.concatenate(held)

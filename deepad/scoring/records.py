@@ -109,5 +109,7 @@ def _writer(file: IO[bytes], kind: str) -> Iterator[TableWriter]:
         yield _JsonLines(file)
         return
     writer = _Arrow(file, kind)
-    yield writer
-    writer.close()
+    try:
+        yield writer
+    finally:
+        writer.close()
