@@ -121,7 +121,6 @@ def _score(options: argparse.Namespace) -> None:
 
     scorer = Scorer.load(options.scorer)
     n = flagged = invalid = 0
-    verdict = None
     with open_table(options.output, kind=".jsonl" if options.json else ".csv") as writer:
         for batch in _read(options, scorer.model.shape):
             verdict = scorer(batch.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
@@ -131,8 +130,6 @@ def _score(options: argparse.Namespace) -> None:
                 flagged + int(verdict.flagged.sum()),
                 invalid + int(verdict.invalid.sum()),
             )
-    if verdict is None:
-        raise DeepadError("no samples in the input")
     low, high = verdict.guarantee.future_alarms(n)
     report = {
         "n": n,
@@ -226,6 +223,9 @@ def _is_anomaly(labels: "np.ndarray[Any, Any]", anomalous: Sequence[str]) -> "np
     """1 where a label is one of the values given on the command line, which are numbers if the labels are."""
     import numpy as np
 
+    missing = np.array([label is None or label != label for label in labels.tolist()], bool)
+    if missing.any():
+        raise DeepadError(f"{missing.sum()} of {len(labels)} labels are missing (first at row {np.argmax(missing)})")
     if labels.dtype.kind in "fiub":
         try:
             return np.isin(labels, [float(value) for value in anomalous]).astype(np.int64)

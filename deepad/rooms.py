@@ -6,9 +6,11 @@ therefore choose among our own classes and never name something to import.
 """
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 
 @cache
@@ -29,3 +31,17 @@ def members(room: str, contract: str) -> dict[str, type]:
             if own and issubclass(item, base) and not inspect.isabstract(item):
                 found[name] = item
     return dict(sorted(found.items()))
+
+
+def doors(room: str, contract: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a room's package, through which its members are imported by name."""
+
+    def getattribute(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        found = members(room, contract)
+        if name not in found:
+            raise AttributeError(f"deepad.{room} has no {name!r}; it has {', '.join(found)}")
+        return found[name]
+
+    return getattribute, lambda: list(members(room, contract))

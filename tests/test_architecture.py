@@ -1,6 +1,7 @@
 """The import table of the package, read from the code."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,13 @@ def test_every_module_says_what_it_is():
 def test_modules_stay_readable():
     for module, path in modules():
         assert len(path.read_text().splitlines()) <= 340, f"{module} has grown too long to read in one go"
+
+
+@pytest.mark.parametrize("room", ["data", "detectors", "baselines"])
+def test_a_room_lists_its_members_and_names_them_when_one_is_missing(room):
+    package = importlib.import_module(f"deepad.{room}")
+    assert dir(package)
+    for name in dir(package):
+        assert getattr(package, name).__module__.startswith(f"deepad.{room}.")
+    with pytest.raises(AttributeError, match=dir(package)[0]):
+        _ = package.Nonsense

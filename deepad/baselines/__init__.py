@@ -1,18 +1,5 @@
 """Baselines: classical models to stand beside every deep number. Contract in `base.py`, one member a file."""
 
-from typing import Any
+from deepad.rooms import doors
 
-from deepad.rooms import members
-
-
-def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    found = members("baselines", "Baseline")
-    if name in found:
-        return found[name]
-    raise AttributeError(f"deepad.baselines has no {name!r}; it has {', '.join(found)}")
-
-
-def __dir__() -> list[str]:
-    return list(members("baselines", "Baseline"))
+__getattr__, __dir__ = doors("baselines", "Baseline")

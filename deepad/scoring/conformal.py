@@ -19,6 +19,7 @@ conformal anomaly detection*, 2015; Bates, Candès, Lei, Romano, Sesia, *Testing
 2023.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,7 +131,13 @@ class Calibration:
                 f"{len(bad)} of {len(values)} calibration scores are NaN or infinite (first at row {bad[0]}): "
                 "calibrate on clean normal rows, or look at what made the model overflow"
             )
-        return cls(np.sort(values), float(tie_rtol), scorer_id)
+        calibration = cls(np.sort(values), float(tie_rtol), scorer_id)
+        if calibration.degenerate and calibration.n > 1:
+            warnings.warn(
+                f"all {calibration.n} calibration scores equal {values[0]:.6g}: only a higher score can be told apart",
+                stacklevel=2,
+            )
+        return calibration
 
     @property
     def n(self) -> int:

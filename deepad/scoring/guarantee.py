@@ -28,6 +28,10 @@ ASSUMPTIONS = {
 }
 
 
+SMALLEST = 1e-300
+"""No level below this is taken: the arithmetic of the next larger ones would overflow."""
+
+
 class GuaranteeKind(StrEnum):
     """The kind of promise, see the module docstring."""
 
@@ -62,10 +66,10 @@ class Guarantee:
         if self.delta is not None:
             return (
                 f"with probability {1 - self.delta:.4g} over the {self.n} calibration samples, at most "
-                f"{self.attained:.3%} of new normal samples are flagged (asked: {self.alpha:.4g})"
+                f"{_percent(self.attained)} of new normal samples are flagged (asked: {self.alpha:.4g})"
             )
         return (
-            f"a new normal sample is flagged with probability at most {self.attained:.3%}, "
+            f"a new normal sample is flagged with probability at most {_percent(self.attained)}, "
             f"averaged over draws of the {self.n} calibration samples (asked: {self.alpha:.4g})"
         )
 
@@ -101,7 +105,7 @@ def check_level(name: str, value: float) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number in (0, 1), got {value!r}")
-    if not 0.0 < value < 1.0:
+    if not SMALLEST < value < 1.0:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
     return float(value)
 
@@ -198,7 +202,12 @@ def guaranteed_rank(
     return k, Guarantee(GuaranteeKind(kind), alpha, min(attained, alpha), n, k, delta, ASSUMPTIONS[kind])
 
 
-def _round_up(value: float) -> float:
-    """The smallest number of three significant digits (of its distance to 1 above one half) that is not below."""
-    step = 10.0 ** (math.floor(math.log10(min(value, 1 - value) or 1e-16)) - 2)
+def _percent(level: float) -> str:
+    """A level as a percentage of four significant digits that does not understate it."""
+    return f"{_round_up(level, 4) * 100:.10g} %"
+
+
+def _round_up(value: float, digits: int = 3) -> float:
+    """The smallest number of so many significant digits (of its distance to 1 above one half) that is not below."""
+    step = 10.0 ** (math.floor(math.log10(min(value, 1 - value) or 1e-16)) - digits + 1)
     return float(f"{math.ceil(value / step) * step:.15g}")

@@ -251,9 +251,9 @@ class Scorer:
             scores = arrays["calibration"]["scores"]
             if scores.dtype != np.float64 or scores.shape != (held["n"],) or not held["n"]:
                 raise ValueError("calibration scores of another size or type")
-            if not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
-                raise ValueError("calibration scores are not finite and sorted")
-            calibration = Calibration(scores, held["tie_rtol"], held["scorer_id"])
+            if (np.diff(scores) < 0).any():
+                raise ValueError("calibration scores are not sorted")
+            calibration = Calibration.fit(scores, tie_rtol=held["tie_rtol"], scorer_id=held["scorer_id"])
             decision = document["decision"]
             if document["id"] != model_id(model):
                 raise ValueError("the model is not the one the manifest names")

@@ -15,7 +15,9 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from deepad.errors import DeepadError, InsufficientCalibrationError, NonFiniteScoreError
 from deepad.scoring.conformal import TIE_RTOL, Calibration, as_scores
-from deepad.scoring.guarantee import marginal_rank
+from deepad.scoring.guarantee import SMALLEST, marginal_rank
+
+pytestmark = pytest.mark.filterwarnings("ignore:all .* calibration scores equal:UserWarning")  # drawn on purpose
 
 SIGMAS = 4.5  # two-sided 7e-6
 P_MIN = 1e-5
@@ -31,7 +33,9 @@ def vectors(elements, min_size=0):
 
 calibrations = st.one_of(vectors(finite, 1), vectors(few, 1))
 queries = st.one_of(vectors(finite), vectors(few))
-levels = st.one_of(st.floats(0, 1, exclude_min=True, exclude_max=True), st.integers(1, 40).map(lambda n: 1 / (n + 1)))
+levels = st.one_of(
+    st.floats(SMALLEST, 1, exclude_min=True, exclude_max=True), st.integers(1, 40).map(lambda n: 1 / (n + 1))
+)
 tolerances = st.sampled_from([0.0, 1e-9, TIE_RTOL, 2e-2, 0.1])
 
 
@@ -349,7 +353,8 @@ def test_a_tolerance_of_ties_that_is_none_is_refused(tie_rtol):
 
 @pytest.mark.parametrize("constant", [0.0, -3.5, 7.25, 1e300, 5e-324])
 def test_equal_calibration_scores_are_reported_and_only_a_higher_score_is_flagged(constant):
-    calibration = Calibration.fit(np.full(99, constant), tie_rtol=0)
+    with pytest.warns(UserWarning, match="all 99 calibration scores equal"):
+        calibration = Calibration.fit(np.full(99, constant), tie_rtol=0)
     assert calibration.degenerate
     higher, lower = math.nextafter(constant, math.inf), math.nextafter(constant, -math.inf)
     assert calibration.p_values([lower, constant, higher]).tolist() == [1.0, 1.0, 0.01]

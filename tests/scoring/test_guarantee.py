@@ -4,7 +4,7 @@ import json
 import math
 import re
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 
 import numpy as np
@@ -339,3 +339,13 @@ def test_following_the_advice_of_more_data_works(alpha, n, delta):
     k, guarantee = guaranteed_rank(alpha, needed, **kind_of(delta))
     assert k == 1
     assert guarantee.attained <= alpha
+
+
+@pytest.mark.parametrize("n", [1, 19, 99, 323, 5405, 10**6 - 1])
+def test_the_percentage_told_never_understates_the_level(n):
+    for alpha in (0.6, 0.05, 0.01, 1e-4, 1e-6):
+        with suppress(InsufficientCalibrationError):
+            _, guarantee = guaranteed_rank(alpha, n)
+            told = float(re.search(r"at most ([\d.e-]+) %", str(guarantee))[1]) / 100
+            assert guarantee.attained <= told * (1 + 1e-12)
+            assert told <= guarantee.attained * 1.0011

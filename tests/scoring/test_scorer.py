@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -183,8 +184,6 @@ def test_nothing_to_judge_is_refused(any_scorer):
     ],
 )
 def test_a_manifest_that_describes_something_else_is_refused(saved, tmp_path, change):
-    import shutil
-
     shutil.copytree(saved, tmp_path / "scorer")
     path = tmp_path / "scorer" / "scorer.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -205,3 +204,21 @@ def test_scorer_is_safe_to_share_between_threads(any_scorer, test_images):
     with ThreadPoolExecutor(4) as pool:
         for verdict in pool.map(any_scorer, [test_images] * 8):
             assert np.array_equal(verdict.score, expected)
+
+
+@pytest.mark.parametrize("tie_rtol", [-1e-3, 0.5, "0", None, 1e999])
+def test_a_tie_tolerance_that_no_calibration_has_is_refused(saved, tmp_path, tie_rtol):
+    shutil.copytree(saved, tmp_path / "scorer")
+    path = tmp_path / "scorer" / "scorer.json"
+    document = json.loads(path.read_text())
+    document["calibration"]["tie_rtol"] = tie_rtol
+    path.write_text(json.dumps(document))
+    with pytest.raises(ArtifactCorruptError):
+        Scorer.load(tmp_path / "scorer")
+
+
+def test_what_a_kill_left_behind_is_cleared_by_the_next_save(scorer, tmp_path):
+    scorer.save(tmp_path)
+    (tmp_path / ".writing-abc").write_bytes(b"half")
+    scorer.save(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
