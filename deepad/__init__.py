@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from deepad.data.base import DataModule
     from deepad.detectors.base import Detector
     from deepad.scoring.conformal import Calibration
-    from deepad.scoring.scorer import Scorer, Verdict
+    from deepad.scoring.scorer import Scorer
+    from deepad.scoring.verdict import Verdict
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,7 @@ _HOME = {
     "DataModule": "deepad.data.base",
     "Detector": "deepad.detectors.base",
     "Scorer": "deepad.scoring.scorer",
-    "Verdict": "deepad.scoring.scorer",
+    "Verdict": "deepad.scoring.verdict",
 }
 
 

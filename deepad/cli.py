@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int = 1) -> int:
-    sys.stderr.write(f"deepad: error: {' '.join(message.split())}\n")
+    printable = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    sys.stderr.write(f"deepad: error: {printable}\n")
     return status
 
 
@@ -110,6 +111,9 @@ def _add_guarantee(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(arguments: list[str]) -> None:
+    from deepad.versions import require_matching_torchvision
+
+    require_matching_torchvision()  # before Lightning, which would fail without saying why
     from deepad import fit
 
     fit.main(arguments)
@@ -121,10 +125,12 @@ def _score(options: argparse.Namespace) -> None:
 
     scorer = Scorer.load(options.scorer)
     n = flagged = invalid = 0
+    batches = _read(options, scorer.model.shape)
+    first, name = next(batches), scorer.id[:12]
     with open_table(options.output, kind=".jsonl" if options.json else ".csv") as writer:
-        for batch in _read(options, scorer.model.shape):
+        for batch in chain([first], batches):
             verdict = scorer(batch.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
-            writer.write(as_table(verdict, batch.source, batch.index, scorer.id[:12]))
+            writer.write(as_table(verdict, batch.source, batch.index, name))
             n, flagged, invalid = (
                 n + len(verdict),
                 flagged + int(verdict.flagged.sum()),
@@ -156,7 +162,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from deepad.scoring.scorer import Scorer
 
     scorer = Scorer.load(options.scorer)
-    named = not Path(options.labels).exists()
+    named = not Path(options.labels).is_file()
     labels: list[np.ndarray[Any, Any]] = []
 
     def samples() -> Iterator[np.ndarray[Any, Any]]:
@@ -226,12 +232,16 @@ def _is_anomaly(labels: "np.ndarray[Any, Any]", anomalous: Sequence[str]) -> "np
     missing = np.array([label is None or label != label for label in labels.tolist()], bool)
     if missing.any():
         raise DeepadError(f"{missing.sum()} of {len(labels)} labels are missing (first at row {np.argmax(missing)})")
-    if labels.dtype.kind in "fiub":
-        try:
-            return np.isin(labels, [float(value) for value in anomalous]).astype(np.int64)
-        except ValueError:
-            raise DeepadError(f"the labels are numbers, --anomalous {' '.join(anomalous)} is not") from None
-    return np.isin(labels.astype(str), list(anomalous)).astype(np.int64)
+    try:
+        wanted = np.array([float(value) for value in anomalous] if labels.dtype.kind in "fiub" else list(anomalous))
+    except ValueError:
+        raise DeepadError(f"the labels are numbers, --anomalous {' '.join(anomalous)} is not") from None
+    known = labels if labels.dtype.kind in "fiub" else labels.astype(str)
+    absent = [value for value, seen in zip(anomalous, np.isin(wanted, known), strict=True) if not seen]
+    if absent:
+        held = ", ".join(map(str, np.unique(known)[:10]))
+        raise DeepadError(f"no label is {' or '.join(absent)}: the labels are {held}; give some of them as --anomalous")
+    return np.isin(known, wanted).astype(np.int64)
 
 
 def _print(report: dict[str, Any], text: str, as_json: bool, file: Any = None) -> None:

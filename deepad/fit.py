@@ -6,7 +6,6 @@ The parser is `LightningCLI`'s: `--config`, `--print_config`, dotted overrides, 
 
 import json
 import re
-import shutil
 import sys
 import time
 from argparse import ArgumentError
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
@@ -22,12 +22,14 @@ from tqdm import tqdm
 from deepad import run
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, best_checkpoint, plain_values
-from deepad.errors import DeepadError, InputError
+from deepad.errors import DeepadError, InputError, LearningError
 from deepad.quiet import quiet_lightning
 from deepad.report import pages
 from deepad.rooms import members
 from deepad.scoring.guarantee import guaranteed_rank
+from deepad.scoring.scorer import check_disjoint
 
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 ROOMS = {"data": "DataModule", "detectors": "Detector"}
 
 
@@ -43,7 +45,7 @@ def plain_reason(message: str) -> str:
     tried = message.partition("Errors:")[2].partition("Given value type:")[0]
     reasons = [part.strip() for part in re.split(r"^\s*- ", tried, flags=re.MULTILINE) if "NoneType" not in part]
     reason = " ".join("; ".join(filter(None, reasons)).split()) or " ".join(message.split())
-    if "import path" in reason:
+    if "import path" in reason and re.search(r'Parser key "(data|model)"', message):
         known = [f"{room}: {', '.join(members(room, contract))}" for room, contract in ROOMS.items()]
         reason += f" is not one of ours ({'; '.join(known)})"
     return reason[:500]
@@ -135,17 +137,32 @@ class FitCLI(LightningCLI):
         if given.get("enable_progress_bar") is not False:
             callbacks.append(StepBar())
         if given.get("enable_checkpointing") is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
-            callbacks.append(best_checkpoint(self.folder / "checkpoints"))
+            callbacks.append(best_checkpoint(self.folder / CHECKPOINTS))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _claim_folder(self) -> Path:
-        wanted = self.config["run"]
+        """The run folder: a new or empty one, that of the run to resume, or one whose run is to be replaced."""
+        wanted, checkpoint = self.config["run"], self.config["ckpt_path"]
+        if checkpoint is not None:
+            if not Path(checkpoint).is_file():
+                raise InputError(f"no checkpoint at {checkpoint}")
+            home = Path(checkpoint).absolute().parent.parent
+            if wanted is not None and Path(wanted).absolute() != home:
+                raise InputError(f"{checkpoint} belongs to the run in {home}: resume there, without another --run")
+            return Path(wanted or home)
         if wanted is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             wanted = f"runs/{type(self.datamodule).__name__}-{type(self.model).__name__}-{stamp}".lower()
         folder = Path(wanted)
-        if (folder / "metrics.json").exists() and not self.config["overwrite"]:
-            raise InputError(f"{folder} holds a finished run: give another --run, or --overwrite to replace it")
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return folder
+        if not (folder / CONFIG).exists():
+            raise InputError(f"{folder} holds other files than those of a run: give another --run")
+        if not self.config["overwrite"]:
+            state = "a finished run" if (folder / "metrics.json").exists() else "a run that was cut off"
+            last = folder / CHECKPOINTS / "last.ckpt"
+            resume = f", --ckpt_path={last} to go on" if last.exists() else ""
+            raise InputError(f"{folder} holds {state}: give another --run, or --overwrite to replace it{resume}")
         return folder
 
     def _prepare_folder(self) -> None:
@@ -155,13 +172,15 @@ class FitCLI(LightningCLI):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "metrics.json").unlink(missing_ok=True)
             if self.config["ckpt_path"] is None:
-                for old in (folder / "checkpoints", *folder.glob("training*")):
-                    shutil.rmtree(old, ignore_errors=True)
+                for name in ("best", "last"):
+                    (folder / CHECKPOINTS / f"{name}.ckpt").unlink(missing_ok=True)
+                for log in folder.glob("training*/metrics.csv"):
+                    log.unlink()
         except OSError as error:
             raise InputError(f"cannot write the run folder {folder}: {error.strerror}") from None
         repeatable = self.config.clone()
         repeatable["overwrite"], repeatable["ckpt_path"] = False, None
-        self.parser.save(repeatable, folder / "config.yaml", overwrite=True)
+        self.parser.save(repeatable, folder / CONFIG, overwrite=True)
 
     def _require_same_model(self, resumed: Detector) -> None:
         if type(resumed) is not type(self.model):
@@ -180,14 +199,23 @@ class FitCLI(LightningCLI):
         """Train, calibrate, test, and write the run folder; returns what `metrics.json` holds."""
         decision, checkpoint = self.config["calibration"], self.config["ckpt_path"]
         # what can be refused is refused before training starts and before anything is written
-        guaranteed_rank(decision["alpha"], len(self.datamodule.splits.calibration), **self._guarantee())
+        calibration = self.datamodule.splits.calibration
+        guaranteed_rank(decision["alpha"], len(calibration), **self._guarantee())
         if checkpoint is not None:
-            self._require_same_model(Detector.from_checkpoint(checkpoint))
+            resumed = Detector.from_checkpoint(checkpoint)
+            self._require_same_model(resumed)
+            if resumed.fit_rows is not None:
+                check_disjoint(resumed.fit_rows, calibration.fingerprints())
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined] # a trial of the configuration: nothing is kept
+            self.trainer.fit(self.model, datamodule=self.datamodule, weights_only=True)
+            return {}
         if self.trainer.is_global_zero:
             self._prepare_folder()
         started = time.perf_counter()
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - started
+        if not self.model.trained:
+            raise LearningError("no training step was taken: raise trainer.max_epochs (or max_steps)")
         if not self.trainer.is_global_zero:
             return {}
         return run.finish(
@@ -205,15 +233,22 @@ class FitCLI(LightningCLI):
         )
 
 
+def _build(args: list[str]) -> FitCLI:
+    try:
+        return FitCLI(args)
+    except DeepadError:
+        raise
+    except (ArgumentError, ValueError, TypeError) as error:  # a value that a class refused when it was built
+        raise InputError(plain_reason(str(error))) from None
+
+
 def main(args: list[str]) -> None:
     """Run `deepad fit` with command line arguments."""
     with quiet_lightning():
         try:
-            cli = FitCLI(args)
-        except DeepadError:
-            raise
-        except (ArgumentError, ValueError, TypeError) as error:  # a value that a class refused when it was built
-            raise InputError(plain_reason(str(error))) from None
-        metrics = cli.fit_and_finish()
+            cli = _build(args)
+            metrics = cli.fit_and_finish()
+        except MisconfigurationException as error:  # what the Trainer refuses
+            raise InputError(str(error)) from None
     if metrics:  # else another process of the same training tells
         print(json.dumps(metrics, indent=1) if cli.config["json"] else pages.summary(metrics, cli.folder))

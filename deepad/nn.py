@@ -122,6 +122,12 @@ class Scaling(nn.Module):
             raise ValueError("scaling cannot be learned from no rows")
         shift, scale = (low, high - low) if self.kind == "range" else (moments.mean, moments.deviation())
         constant = high == low
+        drowned = ~constant & (high - low < 2**-20 * torch.maximum(high.abs(), low.abs()))
+        if self.kind == "standard" and drowned.any():
+            raise ValueError(
+                f"{int(drowned.sum())} of {drowned.numel()} features vary by less than a millionth of their size, "
+                "which float32 cannot tell: subtract an offset from them first"
+            )
         if constant.any():
             kept = "feature" if len(self._kept) and self.shift.dim() == 1 else "channel"
             warnings.warn(

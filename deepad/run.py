@@ -26,7 +26,8 @@ from deepad.detectors.base import Detector, plain_values
 from deepad.evaluation.metrics import evaluate
 from deepad.report import pages
 from deepad.scoring.records import as_table, open_table
-from deepad.scoring.scorer import Scorer, Verdict
+from deepad.scoring.scorer import Scorer
+from deepad.scoring.verdict import Verdict
 
 FLOOR_ROWS = 50_000
 PACKAGES = ("deepad", "torch", "pytorch-lightning", "numpy", "scikit-learn", "safetensors")

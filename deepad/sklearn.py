@@ -8,7 +8,6 @@ import tempfile
 from typing import Any, Self
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -19,6 +18,7 @@ from deepad.data.base import DataModule, Rows, Splits, deal
 from deepad.quiet import quiet_lightning
 from deepad.rooms import members
 from deepad.scoring.conformal import Scores, lower_for_ties
+from deepad.scoring.guarantee import guaranteed_rank
 from deepad.scoring.scorer import Scorer
 
 
@@ -56,8 +56,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         alpha: float = 0.05,
         kind: str = "marginal",
         delta: float | None = None,
-        val_size: float | int = 0.1,
-        calibration_size: float | int = 0.3,
+        val_size: int | float = 0.1,
+        calibration_size: int | float = 0.3,
         max_epochs: int = 50,
         batch_size: int = 64,
         random_state: int | np.random.RandomState | None = None,
@@ -74,7 +74,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: None = None) -> Self:
-        """Train and calibrate on normal samples (n_samples, n_features); y is ignored.
+        """Train and calibrate on normal samples (n_samples, n_features).
+
+        y is ignored, so a splitter that puts anomalies into X has them trained on: fit on normal rows.
 
         Raises:
             ValueError: an unknown detector, values that are not finite, or too few rows for `alpha`.
@@ -85,10 +87,17 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"detector must be one of {', '.join(known)}, got {self.detector!r}")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         data = _Table(x, self.val_size, self.calibration_size, self.batch_size, seed)
+        guaranteed_rank(self.alpha, len(data.splits.calibration), kind=self.kind, delta=self.delta)
+        from pytorch_lightning import Trainer  # after deepad.data has checked that it can be imported
+
         with quiet_lightning(), torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(seed)
-            detector = known[self.detector](data.shape, **(self.arguments or {}))
-            trainer = pl.Trainer(
+            try:
+                detector = known[self.detector](data.shape, **(self.arguments or {}))
+            except TypeError as error:
+                raise ValueError(f"arguments do not fit {self.detector}: {error}") from None
+            trainer = Trainer(
+                devices=1,
                 max_epochs=self.max_epochs,
                 default_root_dir=folder,
                 logger=False,
@@ -123,7 +132,7 @@ class _Table(DataModule):
     """Rows of one normal table; the test split, which fitting never asks for, stands on the calibration rows."""
 
     def __init__(
-        self, x: NDArray[np.float64], val: float | int, calibration: float | int, batch: int, seed: int
+        self, x: NDArray[np.float64], val: int | float, calibration: int | float, batch: int, seed: int
     ) -> None:
         super().__init__(val_size=val, calibration_size=calibration, batch_size=batch, seed=seed)
         self.x = torch.from_numpy(np.array(x))

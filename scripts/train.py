@@ -17,7 +17,7 @@ def main(held_out: int, alpha: float, epochs: int, output: str) -> None:
     """Train on the digits without one of them and print what the scorer promises and keeps."""
     pl.seed_everything(0)
     data = Digits(held_out=held_out)
-    detector = DenseAutoencoder(data.shape, score="relative")
+    detector = DenseAutoencoder(data.shape)
     pl.Trainer(max_epochs=epochs, default_root_dir="runs").fit(detector, data)
 
     scorer = Scorer.calibrate(detector, data.calibration_dataloader(), alpha=alpha)

@@ -292,11 +292,12 @@ def test_impossible_levels_are_refused_with_what_is_needed(saved, images, capsys
 def test_labels_that_are_missing_or_too_few_are_refused(saved, images, tmp_path, capsys):
     evaluate = ["evaluate", "--scorer", saved, images / "x.npy", "--labels"]
     np.save(tmp_path / "few.npy", np.zeros(3))
-    assert "got 3 labels for 503 samples" in refused(capsys, *evaluate, tmp_path / "few.npy")
+    assert "got 3 labels for 503 samples" in refused(capsys, *evaluate, tmp_path / "few.npy", "--anomalous", "0")
     labels = np.zeros(503)
     labels[7] = np.nan
     np.save(tmp_path / "missing.npy", labels)
     assert "1 of 503 labels are missing (first at row 7)" in refused(capsys, *evaluate, tmp_path / "missing.npy")
+    assert "no label is 7: the labels are 0, 1" in refused(capsys, *evaluate, images / "y.npy", "--anomalous", "7")
     assert "no labels at nowhere" in refused(capsys, *evaluate, "nowhere")
     assert "is not" in refused(capsys, *evaluate, images / "y.npy", "--anomalous", "odd")
 

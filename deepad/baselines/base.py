@@ -34,8 +34,11 @@ class Baseline(ABC):
         """Learn from normal samples (N, *shape).
 
         Raises:
-            ValueError: fewer samples than the model needs.
+            ValueError: fewer samples than the model needs, or values that are not finite numbers.
         """
+        x = np.asarray(x)
+        if x.ndim < 2 or x.dtype.kind not in "fiub" or not np.isfinite(x).all():
+            raise ValueError(f"a baseline is fitted on finite numbers (N, *shape), got {x.dtype} of shape {x.shape}")
         self.shape = x.shape[1:]
         self._fit(_flat(x))
         self.fit_rows = fingerprint_rows(x)

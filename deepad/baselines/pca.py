@@ -38,7 +38,7 @@ class PCAResidual(Baseline):
     def _fit(self, x: NDArray[np.float64]) -> None:
         if len(x) < 2:
             raise ValueError(f"principal components need at least 2 rows, got {len(x)}")
-        pca = PCA(min(self.n_components, *x.shape), svd_solver="covariance_eigh").fit(x)
+        pca = PCA(min(self.n_components, *x.shape), random_state=0).fit(x)
         self.mean_, self.components_ = pca.mean_, pca.components_
 
     def _score(self, x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -188,7 +188,7 @@ def _as_floats(column: Any) -> NDArray[np.float64]:
 
 
 def _record_batches(path: Path) -> Iterator[Any]:
-    """Record batches of a table; a CSV file whose first line holds a number has no header."""
+    """Record batches of a table; a CSV file whose first line is a row of numbers has no header."""
     import pyarrow as pa
 
     if path.suffix.lower() == ".parquet":
@@ -201,7 +201,7 @@ def _record_batches(path: Path) -> Iterator[Any]:
 
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = next(csv.reader(file), [])
-    options = arrow_csv.ReadOptions(autogenerate_column_names=any(map(_parses_as_number, first)))
+    options = arrow_csv.ReadOptions(autogenerate_column_names=_is_data(first))
     with arrow_csv.open_csv(path, read_options=options) as reader:
         guessed = reader.schema
     # types are guessed from the first rows: whole numbers may turn to fractions, and empty columns to numbers, later
@@ -238,6 +238,8 @@ def _images(paths: list[Path], shape: tuple[int, ...]) -> Iterator[Batch]:
                             f"{path} is {image.size[0]} x {image.size[1]} pixels, this model takes "
                             f"{shape[2]} x {shape[1]}: resize it first"
                         )
+                    if getattr(image, "n_frames", 1) > 1:
+                        raise InputError(f"{path} holds several pages: save each as a file of its own")
                     if image.mode[0] in "IF":
                         raise InputError(f"{path} has more than 8 bits a channel: save it as .npy in the model's units")
                     pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
@@ -251,6 +253,12 @@ def _is_number(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind))
+
+
+def _is_data(first: list[str]) -> bool:
+    """Whether the first line of a table is a row of it: all numbers, but not the column numbers 0, 1, 2, ..."""
+    counted = len(first) > 2 and first == [str(place) for place in range(len(first))]
+    return bool(first) and all(map(_parses_as_number, first)) and not counted
 
 
 def _parses_as_number(cell: str) -> bool:

@@ -8,23 +8,22 @@ weights, the check that it learned) is here.
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from deepad.errors import ArtifactUnsafeError, InputError, LearningError, NotFittedError
-from deepad.fingerprint import Fingerprints, fingerprint_rows
+from deepad.fingerprint import Fingerprints
+from deepad.loaders import fingerprint_loader, in_order, only_x
 from deepad.nn import Scaling, ScalingKind
 from deepad.rooms import members
-
-_PASS_BATCH = 1024
 
 
 class Detector(pl.LightningModule, ABC):
@@ -66,6 +65,8 @@ class Detector(pl.LightningModule, ABC):
         self._loss_rows = 0
         self._before: dict[str, Tensor] = {}
         self._resumed_rng: Tensor | None = None
+        self._first_step = 0
+        self._run = ""  # tells the checkpoints of this training from those of another
 
     # ---- what a member says ------------------------------------------------------------------------------------
 
@@ -102,7 +103,8 @@ class Detector(pl.LightningModule, ABC):
 
     # ---- training ----------------------------------------------------------------------------------------------
 
-    def training_step(self, x: Tensor, batch_idx: int) -> Tensor:  # noqa: D102
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: D102
+        x = only_x(batch)
         loss = self.loss(x)
         self._loss_sum = self._loss_sum + loss.detach() * len(x)  # no .item(): the device is not waited for
         self._loss_rows += len(x)
@@ -118,15 +120,25 @@ class Detector(pl.LightningModule, ABC):
             )
         self.log("train_loss", mean, prog_bar=True, sync_dist=True)
 
-    def validation_step(self, x: Tensor, batch_idx: int) -> None:  # noqa: D102
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: D102
+        x = only_x(batch)
         self.log("val_loss", self.loss(x), prog_bar=True, batch_size=len(x), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:  # noqa: D102
+        loss = self.trainer.callback_metrics.get("val_loss")
+        if loss is not None and not self.trainer.sanity_checking and not torch.isfinite(loss):
+            raise LearningError(
+                f"the validation loss became {loss.item()} in epoch {self.current_epoch}: lower lr, or look for values "
+                "far outside the training range"
+            )
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Scores of a batch of x, or of the x in a labelled batch (x, y)."""
         return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
 
     def configure_optimizers(self) -> Any:  # noqa: D102
-        optimizer = torch.optim.AdamW(self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+        fused = not self.trainer.gradient_clip_val  # a fused step under mixed precision cannot be clipped
+        optimizer = torch.optim.AdamW(self.parameters(), self.lr, weight_decay=self.weight_decay, fused=fused)
         steps = self.trainer.estimated_stepping_batches
         if not 0 < steps < float("inf"):
             return optimizer
@@ -145,10 +157,12 @@ class Detector(pl.LightningModule, ABC):
         present = self.trainer.callbacks  # type: ignore[attr-defined]
         chosen: list[Callback] = []
         if not any(isinstance(callback, EarlyStopping) for callback in present):
-            chosen.append(EarlyStopping("val_loss", patience=self.patience))
+            chosen.append(EarlyStopping("val_loss", patience=self.patience, strict=False))
         checkpoints = [callback for callback in present if isinstance(callback, ModelCheckpoint)]
-        if checkpoints and all(callback.monitor is None for callback in checkpoints):
-            chosen.append(best_checkpoint())
+        if checkpoints and not any(callback.monitor == "val_loss" for callback in checkpoints):
+            # what is returned replaces callbacks of its type: so the Trainer's own are returned too, less its default
+            own = [c for c in checkpoints if c.monitor or c.dirpath or c.filename or c.save_top_k != 1]
+            chosen += [best_checkpoint(), *own]
         return chosen
 
     def on_fit_start(self) -> None:
@@ -162,46 +176,63 @@ class Detector(pl.LightningModule, ABC):
                 "no validation data: training stops on the normal validation loss, so give val_dataloaders"
             )
         seen = [] if self.fit_rows is None else [self.fit_rows]
-        seen += [_fingerprints(loader, self.shape) for loader in [train, *(val if isinstance(val, list) else [val])]]
+        seen += [
+            fingerprint_loader(loader, self.shape) for loader in [train, *(val if isinstance(val, list) else [val])]
+        ]
         self.fit_rows = np.unique(np.concatenate(seen))
         if not bool(self.scaling.fitted):
-            self.scaling.fit(_in_order(train))
+            self.scaling.fit(in_order(train))
 
     def on_train_start(self) -> None:  # noqa: D102
-        self._before = {name: weight.detach().clone() for name, weight in self.named_parameters()}
+        trained = ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
+        self._before = {name: weight.detach().clone() for name, weight in trained}
+        self._first_step = self.trainer.global_step
         if self._resumed_rng is not None:  # noise and dropout go on where the checkpoint left them
             torch.set_rng_state(self._resumed_rng)
             self._resumed_rng = None
-        self.trained.fill_(True)  # before the first checkpoint is written; a failed check takes it back
+        else:
+            self._run = uuid4().hex
 
     def on_fit_end(self) -> None:
-        """Go back to the best weights and refuse a model that has not learned."""
-        checkpoint = self.trainer.checkpoint_callback
-        best = getattr(checkpoint, "best_model_path", "")
-        if best:
-            self.load_state_dict(torch.load(best, map_location=self.device, weights_only=True)["state_dict"])
-        self.eval()
-        try:
-            self._check_learned()
-        except LearningError:
-            self.trained.fill_(False)
-            raise
+        """Refuse a model that has not learned, and go back to the best weights of this training."""
+        stepped = bool(self._before) and self.trainer.global_step > self._first_step
+        if stepped and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._check_touched()
+            self._load_best()
+            self.float().eval()  # whatever the precision of training, scoring is in float32
+            self._check_spread()
+            self.trained.fill_(True)
         self._before = {}
+        self.eval()
 
-    def _check_learned(self) -> None:
+    def _load_best(self) -> None:
+        kept = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "monitor", None) == "val_loss"]
+        best = getattr(kept[0], "best_model_path", "") if kept else ""
+        if best:
+            checkpoint = torch.load(best, map_location=self.device, weights_only=True)
+            if checkpoint.get("run") == self._run:  # not of another model that this Trainer has fitted before
+                self.load_state_dict(checkpoint["state_dict"])
+
+    def _check_touched(self) -> None:
         weights = dict(self.named_parameters())
         untouched = [name for name, before in self._before.items() if torch.equal(before, weights[name])]
-        if untouched and self.trainer.global_step > 0:
+        x = self._some_validation_rows()
+        if untouched and not _all_same(x):
             raise LearningError(
                 f"training did not change {', '.join(untouched[:3])}{' and more' if len(untouched) > 3 else ''}: "
                 "check lr and that the loss reaches every layer"
             )
+
+    def _some_validation_rows(self) -> Tensor:
         val = self.trainer.val_dataloaders
-        x = next(_in_order(val[0] if isinstance(val, list) else val)).to(self.device)
+        return next(in_order(val[0] if isinstance(val, list) else val)).to(self.device)
+
+    def _check_spread(self) -> None:
+        x = self._some_validation_rows()
         with torch.inference_mode():
             scores = self.score(x)
         same = scores.max() - scores.min() <= 1e-6 * scores.abs().max()
-        if same and not torch.equal(x, x[:1].expand_as(x)):
+        if same and not _all_same(x):
             raise LearningError(
                 f"all {len(scores)} validation scores equal {scores[0].item():.6g}: the model has collapsed; "
                 "lower lr or weight_decay, or widen it"
@@ -211,13 +242,16 @@ class Detector(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         checkpoint["detector"] = type(self).__name__
+        checkpoint["run"] = self._run
+        checkpoint["state_dict"]["trained"] = torch.tensor(True)  # of a training that went well so far
         if self.fit_rows is not None:
             checkpoint["fit_rows"] = torch.from_numpy(self.fit_rows)
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
-        self.fit_rows = checkpoint["fit_rows"].numpy()
-        self._resumed_rng = checkpoint["rng_state"]
+        rows = checkpoint.get("fit_rows")
+        self.fit_rows = None if rows is None else rows.numpy()
+        self._run, self._resumed_rng = checkpoint["run"], checkpoint["rng_state"]
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "Detector":
@@ -245,6 +279,7 @@ class Detector(pl.LightningModule, ABC):
                 f"{path} is not a checkpoint of a deepad detector, or holds more than tensors and plain values "
                 f"({type(error).__name__}): nothing in it was run"
             ) from None
+        detector._resumed_rng = None  # this is no resumption: a later training starts where the caller is
         return detector.eval()
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -260,6 +295,8 @@ class Detector(pl.LightningModule, ABC):
         Raises:
             ValueError: arguments or arrays that do not belong to this class.
         """
+        if any(isinstance(value, list | tuple) and len(value) > len(arrays) for value in hparams.values()):
+            raise ValueError("more layers are described than there are arrays")
         with torch.device("meta"):
             detector = cls(**hparams)
         expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in detector.state_dict().items()}
@@ -292,34 +329,8 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _in_order(loader: Any) -> Iterator[Tensor]:
-    """Every batch of x of a loader once, unshuffled and unsharded, so that what is learned from it is the same
-    whatever the seed and the number of processes."""
-    if isinstance(loader, DataLoader):
-        loader = DataLoader(loader.dataset, _PASS_BATCH, collate_fn=loader.collate_fn, generator=torch.Generator())
-    for batch in loader:
-        if not isinstance(batch, Tensor):
-            raise InputError(
-                f"a detector trains on x alone, got a batch of type {type(batch).__name__}: labels belong to test"
-            )
-        yield batch
-
-
-def _fingerprints(loader: Any, shape: tuple[int, ...]) -> Fingerprints:
-    """Fingerprints of all rows of a loader, which are checked on the way; a dataset that knows its own is asked."""
-    known = getattr(getattr(loader, "dataset", None), "fingerprints", None)
-    found = []
-    for x in _in_order(loader):
-        if tuple(x.shape[1:]) != shape:
-            raise InputError(
-                f"this detector takes samples of shape {shape}, got {tuple(x.shape[1:])}: build it with that shape"
-            )
-        if x.is_floating_point() and not torch.isfinite(x).all():
-            raise InputError("training data hold NaN or infinite values: drop or fill those rows first")
-        found.append(np.empty(0, np.int64) if known else fingerprint_rows(x.numpy()))
-    if not found:
-        raise InputError("a training or validation loader yields no batch")
-    return known() if known else np.concatenate(found)
+def _all_same(x: Tensor) -> bool:
+    return torch.equal(x, x[:1].expand_as(x))
 
 
 def require_fitted(detector: Detector) -> None:

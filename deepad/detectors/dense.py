@@ -38,7 +38,8 @@ class DenseAutoencoder(Detector):
         dropout: share of hidden units dropped in training, in [0, 1).
         noise: standard deviation of the Gaussian noise added to u in training, in scaled units, >= 0.
         loss: error of one part of x: `"squared"` (u - v)^2, `"absolute"` |u - v|, or `"bernoulli"`, the cross entropy
-            of u in [0, 1] against sigmoid(v) less the entropy of u, in nats (values must lie in [0, 1]).
+            of u in [0, 1] against sigmoid(v) less the entropy of u, in nats; a value
+            outside [0, 1] counts as the nearer end and adds its distance to it.
         score: `"error"`, the sum of the parts' errors, or `"relative"`, the same divided by the energy of the sample:
             sum u_d^2, for `"absolute"` sum |u_d|, at least `ENERGY_FLOOR` a part.
         scaling: see `Detector`; the default suits the loss (`"range"` for bernoulli and images, else `"standard"`).
@@ -89,7 +90,7 @@ class DenseAutoencoder(Detector):
     def loss(self, x: Tensor) -> Tensor:
         """Mean error of a part of x, with noise on the input."""
         u = self.scaling(x).flatten(1)
-        noisy = u + self.noise * torch.randn_like(u) if self.noise else u
+        noisy = u + self.noise * torch.randn_like(u) if self.noise and self.training else u
         v = self.decoder(self.encoder(noisy))
         return functional.mse_loss(v, u) if self.error == "squared" else self._errors(u, v).mean()
 
@@ -119,5 +120,6 @@ class DenseAutoencoder(Detector):
             return (u - v).square()
         if self.error == "absolute":
             return (u - v).abs()
-        entropy = -(torch.xlogy(u, u) + torch.xlogy(1 - u, 1 - u))
-        return functional.binary_cross_entropy_with_logits(v, u, reduction="none") - entropy
+        w = u.clamp(0, 1)
+        entropy = -(torch.xlogy(w, w) + torch.xlogy(1 - w, 1 - w))
+        return functional.binary_cross_entropy_with_logits(v, w, reduction="none") - entropy + (u - w).abs()

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepad.errors import InputError
-from deepad.scoring.scorer import Verdict
+from deepad.scoring.verdict import Verdict
 
 LAW_LEVEL = 0.99
 

@@ -75,7 +75,8 @@ def reconstructions(
     low, high = float(x.min()), float(x.max())
     for column in range(columns):
         for axes, image in zip(grid[:, column], (x[column], rebuilt[column]), strict=False):
-            picture = image[0] if len(image) == 1 else (image.transpose(1, 2, 0) - low) / (high - low)
+            colour = len(image) == 3 and high > low
+            picture = (image.transpose(1, 2, 0) - low).clip(0, high - low) / (high - low) if colour else image.mean(0)
             axes.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
         grid[2, column].imshow(parts[column].sum(0), cmap="magma")
         grid[0, column].set_title(captions[column], fontsize=7)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector
 from deepad.report import figures, html
-from deepad.scoring.scorer import Verdict
+from deepad.scoring.verdict import Verdict
 
 Labels = NDArray[np.int64]
 
@@ -93,6 +93,7 @@ def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
             ("arguments", json.dumps(metrics["arguments"])),
             *((f"{split} rows", f"{data[split]['n']}, digest {data[split]['digest']}") for split in
               ("train", "val", "calibration", "test")),
+            ("copies dropped", data["dropped"]),
             *((name, value) for name, value in training.items()),
             *metrics["versions"].items(),
         ],

@@ -165,7 +165,10 @@ class Calibration:
         A p-value is the share of normal samples that would score at least as high. It is not the probability that
         the sample is normal.
         """
-        ranks = self.ranks(scores)
+        return self.p_of_ranks(self.ranks(scores))
+
+    def p_of_ranks(self, ranks: NDArray[np.int64]) -> Scores:
+        """P-values (M,) of ranks (M,) from `ranks`."""
         return np.where(ranks == 0, np.nan, ranks / (self.n + 1))
 
     def threshold(self, alpha: float, *, kind: str = "marginal", delta: float | None = None) -> Threshold:

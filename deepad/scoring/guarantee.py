@@ -18,6 +18,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from scipy.special import betainc, betaincinv
 
 from deepad.errors import InsufficientCalibrationError
@@ -103,7 +104,7 @@ def check_level(name: str, value: float) -> float:
         TypeError: `value` is not a number.
         ValueError: `value` is not inside (0, 1).
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating):
         raise TypeError(f"{name} must be a number in (0, 1), got {value!r}")
     if not SMALLEST < value < 1.0:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")

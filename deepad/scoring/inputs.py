@@ -1,6 +1,7 @@
 """The door of scoring: what is accepted as raw samples, and the one line that says why something is not."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,20 +68,30 @@ def _from_frame(frame: Any) -> Array:
         raise InputError("the data frame has columns that are not numbers: encode or drop them") from None
 
 
-def in_blocks(x: Any, shape: tuple[int, ...], size: int) -> Iterator[Array]:
+def in_blocks(x: Any, shape: tuple[int, ...], size: int, *, labelled: bool = True) -> Iterator[Array]:
     """Samples in blocks of exactly `size` rows, but for the last, whatever the batches they arrive in.
 
     Args:
         x: samples as one array, or an iterable of batches (a DataLoader); of a labelled batch (x, y) only x is taken.
         shape: shape of one sample.
         size: rows a block.
+        labelled: whether batches (x, y) may come.
+
+    Raises:
+        InputError: what `as_samples` refuses, or a labelled batch where none may come.
     """
     whole = hasattr(x, "__array__") or hasattr(x, "tocsr") or isinstance(x, list) or not isinstance(x, Iterable)
     batches: Iterable[Any] = [x] if whole else x
+    if isinstance(x, str | Path):
+        raise InputError(f"got the path {x}: load it first, or use `deepad score`")
     held: list[Array] = []
     count = row = 0
     for batch in batches:
-        samples = as_samples(batch[0] if isinstance(batch, tuple | list) and batches is x else batch, shape, first=row)
+        if isinstance(batch, tuple | list) and batches is x:
+            if len(batch) > 1 and not labelled:
+                raise InputError("got labelled batches (x, y) where x alone is taken: labels belong to test")
+            batch = batch[0]
+        samples = as_samples(batch, shape, first=row)
         row += len(samples)
         held.append(samples)
         count += len(samples)

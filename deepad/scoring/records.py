@@ -1,6 +1,7 @@
 """Verdicts as rows of a file: CSV, Parquet or JSON lines, complete or not there at all."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepad.atomic import replacing
 from deepad.errors import InputError
-from deepad.scoring.scorer import Verdict
+from deepad.scoring.verdict import Verdict
 
 KINDS = (".csv", ".parquet", ".jsonl")
 
@@ -23,7 +24,7 @@ def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], mode
     n = len(verdict)
     return pa.table(
         {
-            "source": pa.array(source, pa.string()),
+            "source": pa.array([os.fsencode(name).decode("utf-8", "backslashreplace") for name in source], pa.string()),
             "index": index,
             "score": verdict.score,
             "p_value": verdict.p_value,

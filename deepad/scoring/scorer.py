@@ -22,43 +22,14 @@ from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows
 from deepad.rooms import members
 from deepad.scoring.artifact import canonical_json, read_artifact, sha256, write_artifact
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold
-from deepad.scoring.guarantee import Guarantee
 from deepad.scoring.inputs import in_blocks
+from deepad.scoring.verdict import Verdict
 
 BLOCK = 256
 MANIFEST = "scorer.json"
 FORMAT = "deepad.scorer"
+CONTRACTS = {"detectors": "Detector", "baselines": "Baseline"}
 _KEYS = frozenset({"calibration", "created_utc", "data", "decision", "deepad", "id", "model"})
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """What was decided about N samples, and on what promise.
-
-    Attributes:
-        score: (N,) anomaly scores, higher is more anomalous; NaN where the model gave none.
-        p_value: (N,) in [1/(n+1), 1]: the share of normal samples that would score at least as high; NaN if it is.
-        flagged: (N,) True where p_value <= the level of the guarantee, and where the score is NaN: what cannot be
-            scored is never called normal.
-        alpha: false-alarm rate asked for.
-        threshold: score above which a sample is flagged.
-        guarantee: what the threshold promises.
-    """
-
-    score: Scores
-    p_value: Scores
-    flagged: NDArray[np.bool_]
-    alpha: float
-    threshold: float
-    guarantee: Guarantee
-
-    def __len__(self) -> int:
-        return len(self.score)
-
-    @property
-    def invalid(self) -> NDArray[np.bool_]:
-        """(N,) True where there is no score; such rows are outside every statement about false alarms."""
-        return np.isnan(self.score)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +98,7 @@ class Scorer:
         if isinstance(model, Detector):
             require_fitted(model)
         seen: list[Fingerprints] = []
-        scores = [_score(model, block) for block in _watched(in_blocks(x, model.shape, BLOCK), seen)]
+        scores = [_score(model, block) for block in _watched(in_blocks(x, model.shape, BLOCK, labelled=False), seen)]
         if not scores:
             raise InputError("calibration needs normal samples, got none")
         calibration_rows = np.concatenate(seen)
@@ -160,8 +131,8 @@ class Scorer:
         Args:
             x: samples, in the units the model was trained on.
             alpha: false-alarm rate for this call.
-            kind: guarantee for this call; the scorer's own with its delta if not given.
-            delta: for `kind="pac"`.
+            kind: guarantee for this call; if not given, the scorer's own, or `"pac"` if delta is given.
+            delta: for `"pac"`.
 
         Raises:
             InputError: x cannot be used as it arrived.
@@ -181,14 +152,15 @@ class Scorer:
         self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
     ) -> Iterator[Verdict]:
         """Judge block by block, in bounded memory; arguments as in a call."""
-        kind, delta = (self.kind, self.delta) if kind is None else (kind, delta)
+        if kind is None:
+            kind, delta = (self.kind, self.delta) if delta is None else ("pac", delta)
         threshold = self.calibration.threshold(self.alpha if alpha is None else alpha, kind=kind, delta=delta)
         for block in in_blocks(x, self.model.shape, BLOCK):
             score = _score(self.model, block)
             ranks = self.calibration.ranks(score)
             yield Verdict(
                 score=score,
-                p_value=self.calibration.p_values(score),
+                p_value=self.calibration.p_of_ranks(ranks),
                 flagged=ranks <= threshold.k,  # rank 0 is a NaN score
                 alpha=threshold.guarantee.alpha,
                 threshold=threshold.value,
@@ -222,9 +194,15 @@ class Scorer:
 
         Raises:
             CalibrationMismatchError: the model was trained further since it was calibrated.
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or the model is of a class that `load` would not find.
         """
         self._require_pair()
+        room = "detectors" if isinstance(self.model, Detector) else "baselines"
+        if members(room, CONTRACTS[room]).get(type(self.model).__name__) is not type(self.model):
+            raise InputError(
+                f"{type(self.model).__name__} is not one of deepad's {room}, so what is saved could not be loaded: "
+                f"add it to deepad/{room} as one file"
+            )
         document = {
             "format": FORMAT,
             "deepad": deepad.__version__,
@@ -239,7 +217,8 @@ class Scorer:
         """Load what `save` wrote. Nothing is unpickled and nothing is imported by a name from the file.
 
         Raises:
-            ArtifactError: missing, altered, cut short, from a newer schema, or not a deepad artifact.
+            ArtifactError: missing, arrays altered or cut short, from a newer schema, or not a deepad artifact. The
+                decision (alpha, kind, delta) is plain text: what is loaded promises what it says there.
             CalibrationMismatchError: model and calibration do not belong together.
         """
         document, arrays = read_artifact(
@@ -249,12 +228,14 @@ class Scorer:
             model = _rebuild(document["model"], arrays["model"])
             held = document["calibration"]
             scores = arrays["calibration"]["scores"]
-            if scores.dtype != np.float64 or scores.shape != (held["n"],) or not held["n"]:
+            if scores.dtype != np.float64 or type(held["n"]) is not int or scores.shape != (held["n"],):
                 raise ValueError("calibration scores of another size or type")
             if (np.diff(scores) < 0).any():
                 raise ValueError("calibration scores are not sorted")
             calibration = Calibration.fit(scores, tie_rtol=held["tie_rtol"], scorer_id=held["scorer_id"])
             decision = document["decision"]
+            if held.keys() != {"n", "tie_rtol", "scorer_id"} or decision.keys() != {"alpha", "kind", "delta"}:
+                raise ValueError("unknown keys")
             if document["id"] != model_id(model):
                 raise ValueError("the model is not the one the manifest names")
             return cls(model, calibration, decision["alpha"], decision["kind"], decision["delta"], document["data"])
@@ -293,9 +274,13 @@ def _score(model: Detector | Baseline, block: NDArray[Any]) -> Scores:
     """Scores (B,) of at most `BLOCK` samples (B, *shape)."""
     if isinstance(model, Baseline):
         return model.score(_filled(block, np.float64))[: len(block)]
-    model.eval()
+    training = model.training
+    if training:
+        model.eval()
     with torch.inference_mode(), np.errstate(over="ignore"):  # a value too large for float32 scores +inf
         score = model.score(torch.from_numpy(_filled(block, np.float32)).to(model.device))
+    if training:
+        model.train()
     return score[: len(block)].double().cpu().numpy()
 
 
@@ -316,9 +301,8 @@ def _rebuild(description: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> De
     """The model a manifest describes: one of ours, by its tag."""
     if description.keys() != {"room", "tag", "arguments", "shape"}:
         raise ValueError("the model entry is malformed")
-    contracts = {"detectors": "Detector", "baselines": "Baseline"}
     tag, room = description["tag"], description["room"]
-    known = members(room, contracts[room]) if room in contracts else {}
+    known = members(room, CONTRACTS[room]) if room in CONTRACTS else {}
     if tag not in known:
         raise ValueError(f"no model called {str(tag)[:60]!r} in this version of deepad")
     model: Detector | Baseline = known[tag].from_state(description["arguments"], arrays)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from deepad.errors import InputError
 from deepad.evaluation.metrics import evaluate
 from deepad.scoring.conformal import Calibration
-from deepad.scoring.scorer import Verdict
+from deepad.scoring.verdict import Verdict
 
 
 def verdict_of(scores, alpha=0.1):

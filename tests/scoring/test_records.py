@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from deepad.errors import InputError
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.records import KINDS, as_table, open_table
-from deepad.scoring.scorer import Verdict
+from deepad.scoring.verdict import Verdict
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60)
 COLUMNS = ["source", "index", "score", "p_value", "flagged", "alpha", "threshold", "model"]
