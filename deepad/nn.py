@@ -1,4 +1,4 @@
-"""Layers the detectors are made of."""
+"""Layers the detectors are made of, and the running statistics they keep."""
 
 import math
 import warnings
@@ -37,6 +37,24 @@ def mlp(dims: Sequence[int], *, activation: str = "silu", dropout: float = 0.0) 
     for before, after in pairwise(dims):
         layers += [nn.Linear(before, after), ACTIVATIONS[activation](), nn.Dropout(dropout)]
     return nn.Sequential(*(layer for layer in layers[:-2] if not (isinstance(layer, nn.Dropout) and dropout == 0)))
+
+
+class RunningMean:
+    """Running mean of a loss over the rows of an epoch; the device is not waited for."""
+
+    def __init__(self) -> None:
+        self.sum: Tensor | float = 0.0
+        self.rows = 0
+
+    def add(self, loss: Tensor, rows: int) -> None:
+        """Take the mean loss of some rows into account."""
+        self.sum, self.rows = self.sum + loss.detach() * rows, self.rows + rows
+
+    def take(self) -> Tensor:
+        """The mean so far; the next one starts anew."""
+        mean = torch.as_tensor(self.sum) / max(self.rows, 1)
+        self.sum, self.rows = 0.0, 0
+        return mean
 
 
 class _Moments:

@@ -333,11 +333,59 @@ def test_fit_refuses_before_it_trains(finished, tmp_path, capsys):
     assert "noise must be >= 0" in refused(capsys, *fit, run, "--model.noise=-1")
     assert "holds a finished run" in refused(capsys, *fit, f"--run={finished}")
     assert "no checkpoint at" in refused(capsys, *fit, run, "--ckpt_path=none.ckpt")
-    contradiction = refused(
-        capsys, *fit, run, "--model.latent_dim=3", f"--ckpt_path={finished / 'checkpoints/last.ckpt'}"
-    )
+    last = f"--ckpt_path={finished / 'checkpoints/last.ckpt'}"
+    contradiction = refused(capsys, *fit, "--model.latent_dim=3", last)
     assert "latent_dim=10 (config: 3)" in contradiction
+    assert "belongs to the run in" in refused(capsys, *fit, run, last)
+    assert "trained or selected this model" in refused(capsys, *fit, last, "--data.seed=1")
+    assert "devices" in refused(capsys, *fit, run, "--trainer.devices=0")
+    assert (finished / "metrics.json").exists()
     assert not (tmp_path / "run").exists()
+
+
+def test_fit_never_touches_files_that_are_not_a_runs(tmp_path, capsys, monkeypatch):
+    (tmp_path / "training_data").mkdir()
+    (tmp_path / "training_data" / "a.npy").write_bytes(b"precious")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"precious")
+    fit = ["fit", "--data=Digits", "--model=DenseAutoencoder", f"--run={tmp_path}"]
+    for more in ([], ["--overwrite"]):
+        assert "holds other files" in refused(capsys, *fit, *more)
+    assert (tmp_path / "training_data" / "a.npy").read_bytes() == b"precious"
+    (tmp_path / "config.yaml").write_text("")  # as a run that was cut off leaves it
+    message = refused(capsys, *fit)
+    assert "holds a run that was cut off" in message
+    assert "--ckpt_path=" in message
+    assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == b"precious"
+
+
+def test_a_training_without_a_step_is_no_training(tmp_path, capsys):
+    fit = ["fit", "--data=Digits", "--model=DenseAutoencoder", f"--run={tmp_path / 'run'}"]
+    assert "no training step was taken" in refused(capsys, *fit, "--trainer.max_epochs=0")
+    assert main([*fit, "--trainer.fast_dev_run=true", "--overwrite"]) == 0
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_whole_numbers_are_split_sizes(tmp_path, capsys):
+    sizes = ["--data.val_size=100", "--data.calibration_size=300", "--data.test_size=0.2"]
+    fit = ["fit", "--data=Digits", "--model=DenseAutoencoder", "--trainer.max_epochs=1", f"--run={tmp_path / 'run'}"]
+    assert main([*fit, *sizes, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["val"]["n"], data["calibration"]["n"]) == (100, 300)
+
+
+def test_a_torchvision_for_another_torch_is_named_before_lightning_fails(tmp_path):
+    info = tmp_path / "torchvision-0.1.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.1", "Name: torchvision", "Version: 0.1", "Requires-Dist: torch==1.0"]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for code in ("from deepad.cli import main; sys.exit(main(['fit', '--help']))", "import deepad.sklearn"):
+        command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 1
+        assert "torchvision 0.1 needs torch==1.0" in result.stderr
+        assert "operator" not in result.stderr
 
 
 def test_fit_refuses_data_that_are_not_there(tmp_path, capsys):

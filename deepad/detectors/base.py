@@ -22,7 +22,7 @@ from torch import Tensor
 from deepad.errors import ArtifactUnsafeError, InputError, LearningError, NotFittedError
 from deepad.fingerprint import Fingerprints
 from deepad.loaders import fingerprint_loader, in_order, only_x
-from deepad.nn import Scaling, ScalingKind
+from deepad.nn import RunningMean, Scaling, ScalingKind
 from deepad.rooms import members
 
 
@@ -61,8 +61,7 @@ class Detector(pl.LightningModule, ABC):
         self.fit_rows: Fingerprints | None = None
         """Fingerprints of every row that trained or selected this model; None before training and after loading."""
         self.register_buffer("trained", torch.tensor(False))
-        self._loss_sum: Tensor | float = 0.0
-        self._loss_rows = 0
+        self._train_loss, self._val_loss = RunningMean(), RunningMean()
         self._before: dict[str, Tensor] = {}
         self._resumed_rng: Tensor | None = None
         self._first_step = 0
@@ -106,31 +105,27 @@ class Detector(pl.LightningModule, ABC):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: D102
         x = only_x(batch)
         loss = self.loss(x)
-        self._loss_sum = self._loss_sum + loss.detach() * len(x)  # no .item(): the device is not waited for
-        self._loss_rows += len(x)
+        self._train_loss.add(loss, len(x))
         return loss
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
-        mean = torch.as_tensor(self._loss_sum) / max(self._loss_rows, 1)
-        self._loss_sum, self._loss_rows = 0.0, 0
-        if not torch.isfinite(mean):
-            raise LearningError(
-                f"the training loss became {mean.item()} in epoch {self.current_epoch}: "
-                "lower lr, or look for extreme values in the data"
-            )
-        self.log("train_loss", mean, prog_bar=True, sync_dist=True)
+        self._log_mean("train_loss", self._train_loss.take())
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: D102
         x = only_x(batch)
-        self.log("val_loss", self.loss(x), prog_bar=True, batch_size=len(x), sync_dist=True)
+        self._val_loss.add(self.loss(x), len(x))
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
-        loss = self.trainer.callback_metrics.get("val_loss")
-        if loss is not None and not self.trainer.sanity_checking and not torch.isfinite(loss):
+        self._log_mean("val_loss", self._val_loss.take())
+
+    def _log_mean(self, name: str, mean: Tensor) -> None:
+        """Log once an epoch, which costs less than at every step; a loss that is not finite ends the training."""
+        if not torch.isfinite(mean) and not self.trainer.sanity_checking:
             raise LearningError(
-                f"the validation loss became {loss.item()} in epoch {self.current_epoch}: lower lr, or look for values "
-                "far outside the training range"
+                f"{name} became {mean.item()} in epoch {self.current_epoch}: lower lr, or look for extreme values in "
+                "the data"
             )
+        self.log(name, mean, prog_bar=True, sync_dist=True)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Scores of a batch of x, or of the x in a labelled batch (x, y)."""
@@ -199,6 +194,7 @@ class Detector(pl.LightningModule, ABC):
         if stepped and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._check_touched()
             self._load_best()
+            self.trained.fill_(False)  # checkpoints say True: not so before the last check has passed
             self.float().eval()  # whatever the precision of training, scoring is in float32
             self._check_spread()
             self.trained.fill_(True)
