@@ -61,6 +61,7 @@ def main(digits: list[int], seeds: list[int], epochs: int, output: str) -> None:
                 writer.writerows(new)
                 file.flush()
     print("| model | metric |", *(f" {digit} |" for digit in digits), " mean | spread over seeds |")
+    print("|---|---|" + "---|" * len(digits) + "---|---|")
     for model in dict.fromkeys(row["model"] for row in table):
         for metric in ("auroc", "average_precision"):
             grid = np.array([[next(float(str(row[metric])) for row in table if (row["model"], row["digit"], row["seed"])

@@ -46,7 +46,7 @@ def test_mnist_held_out_and_the_benchmark(tmp_path, monkeypatch, capsys, deepad_
     run(
         monkeypatch, "mnist_held_out.py", "--digits", 1, "--seeds", 0, "--epochs", 1, "--output", tmp_path / "table.csv"
     )
-    assert capsys.readouterr().out.count("\n") == 9
+    assert capsys.readouterr().out.count("\n") == 10
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 7
     config = SCRIPTS.parent / "configs" / "mnist-dense.yaml"
     run(monkeypatch, "benchmark_training.py", "--config", config, "--epochs", 1)
