@@ -15,7 +15,7 @@ _KNOWN = (
     "The .*dataloader.* does not have many workers",  # rows in memory are fastest without
     "The number of training batches",  # losses are logged by epoch, not by step
     ".*configure_optimizers. will be overridden",  # what an optimizer in a config is for
-    "Checkpoint directory .* exists and is not empty",  # a resumed run
+    "(Checkpoint|Experiment logs) directory .* exists and is not empty",  # a run resumed or replaced
     ".*treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.14
     r"\s*(By default only one Jsonargparse|``instantiate_classes`` was deprecated)",  # Lightning 2.6's parser
     ".*tensorboardX. has been removed",
