@@ -27,7 +27,7 @@ from deepad.quiet import quiet_lightning
 from deepad.report import pages
 from deepad.rooms import members
 from deepad.scoring.guarantee import guaranteed_rank
-from deepad.scoring.scorer import check_disjoint
+from deepad.scoring.scorer import MANIFEST, check_disjoint
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 ROOMS = {"data": "DataModule", "detectors": "Detector"}
@@ -174,8 +174,9 @@ class FitCLI(LightningCLI):
             if self.config["ckpt_path"] is None:
                 for name in ("best", "last"):
                     (folder / CHECKPOINTS / f"{name}.ckpt").unlink(missing_ok=True)
-                for log in folder.glob("training*/metrics.csv"):
-                    log.unlink()
+                old = (*folder.glob("training*/metrics.csv"), folder / "scorer" / MANIFEST)
+                for path in (*old, folder / "scores.parquet", folder / "report.html"):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"cannot write the run folder {folder}: {error.strerror}") from None
         repeatable = self.config.clone()

@@ -151,6 +151,19 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, capsys):
     ]
     assert main([*fit, *resume]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == whole["id"]
+    (tmp_path / "cut" / "metrics.json").unlink()  # as if it had been killed while it was judged
+    assert main([*fit, *resume]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == whole["id"]
+
+
+def test_a_replaced_run_leaves_nothing_of_the_old_one_if_it_is_cut_off(tmp_path):
+    fit = ["fit", "--data=Digits", "--model=DenseAutoencoder", f"--run={tmp_path / 'run'}", "--trainer.max_epochs=1"]
+    assert main(fit) == 0
+    assert main([*fit, "--overwrite", "--model.noise=-1"]) == 1
+    assert (tmp_path / "run" / "metrics.json").exists(), "a call that is refused touches nothing"
+    assert main([*fit, "--overwrite", "--trainer.max_epochs=0"]) == 1
+    assert not (tmp_path / "run" / "scorer" / "scorer.json").exists()
+    assert not (tmp_path / "run" / "report.html").exists()
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])

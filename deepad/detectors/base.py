@@ -198,6 +198,8 @@ class Detector(pl.LightningModule, ABC):
             self.float().eval()  # whatever the precision of training, scoring is in float32
             self._check_spread()
             self.trained.fill_(True)
+        elif self._resumed_rng is not None:  # a resumed training with nothing left to do
+            self._load_best()
         self._before = {}
         self.eval()
 
