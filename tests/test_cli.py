@@ -14,6 +14,7 @@ from PIL import Image
 
 import deepad
 from deepad.cli import main
+from deepad.scoring.artifact import sealed
 
 
 @pytest.fixture(scope="module")
@@ -280,12 +281,17 @@ def test_bad_scorers_are_refused_in_one_line(saved, images, tmp_path, capsys):
     payload.write_bytes(payload.read_bytes()[:-1] + b"\x00")
     manifest = json.loads((foreign / "scorer.json").read_text())
     manifest["calibration"]["scorer_id"] = "0" * 64
-    (foreign / "scorer.json").write_text(json.dumps(manifest))
+    (foreign / "scorer.json").write_text(json.dumps(sealed(manifest)))
+    edited = tmp_path / "edited"
+    shutil.copytree(saved, edited)
+    text = (edited / "scorer.json").read_text()
+    (edited / "scorer.json").write_text(text.replace('"alpha": 0.05', '"alpha": 0.9'))
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"weights": 1}))
     cases = {
         truncated: "altered or cut short",
         altered: "altered or cut short",
         foreign: "belongs to model 000000000000",
+        edited: "scorer.json was altered",
         tmp_path / "model.pkl": "is a pickle",
         tmp_path / "nowhere": "no artifact at",
         tmp_path: "holds no scorer.json",

@@ -5,7 +5,7 @@ the old arrays until the new manifest replaces it. A kill at any point leaves th
 that no manifest names are removed by the next successful write.
 
 Reading trusts nothing: sizes are limited, links and paths that leave the folder are refused, JSON is parsed without
-duplicate keys, NaN or deep nesting, array files must match the digest in the manifest, and their headers are checked
+duplicate keys, NaN or deep nesting, manifest and array files must match their digests, and their headers are checked
 before an array is made. There is no fallback to another format, ever.
 """
 
@@ -50,6 +50,15 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the SHA-256 of all its other values under `sha256`.
+
+    A seal shows that nothing was altered by accident or by half; it is no signature, anyone can compute it.
+    """
+    body = {key: value for key, value in document.items() if key != "sha256"}
+    return {**body, "sha256": sha256(canonical_json(body))}
+
+
 def write_artifact(
     folder: str | Path, manifest: str, document: Mapping[str, Any], arrays: Mapping[str, Arrays]
 ) -> None:
@@ -58,7 +67,7 @@ def write_artifact(
     Args:
         folder: made if missing; an artifact already there is replaced as a whole or not at all.
         manifest: file name of the JSON document.
-        document: plain JSON values with a `format` key; `schema` and `payloads` are added.
+        document: plain JSON values with a `format` key; `schema`, `payloads` and the seal are added.
         arrays: group name (lower-case letters) to arrays by name.
 
     Raises:
@@ -76,7 +85,7 @@ def write_artifact(
         payloads[group] = {"file": f"{group}-{digest}.safetensors", "sha256": digest, "bytes": len(data)}
         files[f"{group}-{digest}.safetensors"] = data
         _parse_safetensors(data, folder / group)  # nothing is written that could not be read back
-    text = canonical_json({**document, "schema": SCHEMA, "payloads": payloads})
+    text = canonical_json(sealed({**document, "schema": SCHEMA, "payloads": payloads}))
     _parse(text, folder / manifest)
     if len(text) > MANIFEST_LIMIT:
         raise InputError(f"{folder / manifest} would have {len(text)} bytes, at most {MANIFEST_LIMIT} are read back")
@@ -132,10 +141,16 @@ def read_artifact(
             f"{folder} has schema {schema}, this deepad reads up to {SCHEMA}: install the deepad that wrote it "
             f"({str(document.get('deepad'))[:40]}) or newer"
         )
-    expected = keys | {"format", "schema", "payloads"}
+    expected = keys | {"format", "schema", "payloads", "sha256"}
     if document.keys() != expected:
         odd = sorted(document.keys() ^ expected)
         raise ArtifactCorruptError(f"{folder / manifest} has missing or unknown keys: {', '.join(odd)[:200]}")
+    try:
+        whole = document == sealed(document)
+    except ValueError:  # a text that is none
+        whole = False
+    if not whole:
+        raise ArtifactCorruptError(f"{folder / manifest} was altered: copy the artifact again from where it was saved")
     payloads = document["payloads"]
     if not isinstance(payloads, dict) or payloads.keys() != groups:
         raise ArtifactCorruptError(f"{folder / manifest} must list the array files {', '.join(sorted(groups))}")

@@ -217,8 +217,7 @@ class Scorer:
         """Load what `save` wrote. Nothing is unpickled and nothing is imported by a name from the file.
 
         Raises:
-            ArtifactError: missing, arrays altered or cut short, from a newer schema, or not a deepad artifact. The
-                decision (alpha, kind, delta) is plain text: what is loaded promises what it says there.
+            ArtifactError: missing, altered, cut short, from a newer schema, or not a deepad artifact.
             CalibrationMismatchError: model and calibration do not belong together.
         """
         document, arrays = read_artifact(

@@ -34,6 +34,7 @@ from deepad.scoring.artifact import (
     SCHEMA,
     canonical_json,
     read_artifact,
+    sealed,
     sha256,
     write_artifact,
 )
@@ -74,11 +75,11 @@ def payload_in(folder, group="model"):
 
 
 def edit(folder, **changes):
-    """Change keys of the manifest; None removes one."""
+    """Change keys of the manifest and seal it anew, as someone who means harm would; None removes one."""
     document = {**json.loads((folder / MANIFEST).read_text()), **changes}
-    (folder / MANIFEST).write_bytes(
-        canonical_json({key: value for key, value in document.items() if value is not None})
-    )
+    document = sealed({key: value for key, value in document.items() if value is not None})
+    kept = {key: value for key, value in document.items() if changes.get(key, "") is not None}
+    (folder / MANIFEST).write_bytes(canonical_json(kept))
 
 
 def offer(folder, data):

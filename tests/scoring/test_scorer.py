@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from deepad.errors import (
     InsufficientCalibrationError,
     NonFiniteScoreError,
 )
+from deepad.scoring.artifact import canonical_json, sealed
 from deepad.scoring.scorer import BLOCK
 
 
@@ -186,7 +188,7 @@ def test_nothing_to_judge_is_refused(any_scorer):
 def test_a_manifest_that_describes_something_else_is_refused(saved, tmp_path, change):
     shutil.copytree(saved, tmp_path / "scorer")
     path = tmp_path / "scorer" / "scorer.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_bytes(canonical_json(sealed({**json.loads(path.read_text()), **change})))
     with pytest.raises((ArtifactCorruptError, CalibrationMismatchError)):
         Scorer.load(tmp_path / "scorer")
 
@@ -212,7 +214,9 @@ def test_a_tie_tolerance_that_no_calibration_has_is_refused(saved, tmp_path, tie
     path = tmp_path / "scorer" / "scorer.json"
     document = json.loads(path.read_text())
     document["calibration"]["tie_rtol"] = tie_rtol
-    path.write_text(json.dumps(document))
+    path.write_text(
+        json.dumps(sealed(document)) if tie_rtol != math.inf else path.read_text().replace("1e-05", "1e999")
+    )
     with pytest.raises(ArtifactCorruptError):
         Scorer.load(tmp_path / "scorer")
 
