@@ -61,7 +61,7 @@ def finish(
     scorer = Scorer.calibrate(detector, data.calibration_dataloader(), **decision)
     verdict, y = scorer(data.test_dataloader()), data.test_labels()
     floor = _floor(data, decision)
-    metrics = {
+    metrics: dict[str, Any] = {
         "model": type(detector).__name__,
         "id": scorer.id,
         "arguments": plain_values(detector.hparams),
@@ -74,7 +74,7 @@ def finish(
     }
     scorer.save(folder / "scorer")
     with open_table(folder / "scores.parquet") as writer:
-        writer.write(as_table(verdict, ["test"] * len(y), np.arange(len(y)), scorer.id[:12], y=y))
+        writer.write(as_table(verdict, ["test"] * len(y), np.arange(len(y)), metrics["id"][:12], y=y))
     page = pages.page(metrics, detector, data, verdict, y, folder)
     for name, text in (("report.html", page), ("metrics.json", json.dumps(metrics, indent=1) + "\n")):
         with replacing(folder / name) as file:  # metrics.json comes last: where it is, the run is complete

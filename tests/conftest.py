@@ -1,4 +1,6 @@
 import os
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,22 @@ def train(detector, data, folder, val=None, **options):
     trainer = pl.Trainer(default_root_dir=folder, **options)
     trainer.fit(detector, data, val)
     return trainer
+
+
+@contextmanager
+def within(seconds):
+    """Fail instead of hanging."""
+
+    def stop(*_):
+        raise TimeoutError(f"no answer within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -192,11 +192,12 @@ class Detector(pl.LightningModule, ABC):
         """Refuse a model that has not learned, and go back to the best weights of this training."""
         stepped = bool(self._before) and self.trainer.global_step > self._first_step
         if stepped and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._check_touched()
+            x = self._some_validation_rows()
+            self._check_touched(x)
             self._load_best()
             self.trained.fill_(False)  # checkpoints say True: not so before the last check has passed
             self.float().eval()  # whatever the precision of training, scoring is in float32
-            self._check_spread()
+            self._check_spread(x)
             self.trained.fill_(True)
         elif self._resumed_rng is not None:  # a resumed training with nothing left to do
             self._load_best()
@@ -211,10 +212,9 @@ class Detector(pl.LightningModule, ABC):
             if checkpoint.get("run") == self._run:  # not of another model that this Trainer has fitted before
                 self.load_state_dict(checkpoint["state_dict"])
 
-    def _check_touched(self) -> None:
+    def _check_touched(self, x: Tensor) -> None:
         weights = dict(self.named_parameters())
         untouched = [name for name, before in self._before.items() if torch.equal(before, weights[name])]
-        x = self._some_validation_rows()
         if untouched and not _all_same(x):
             raise LearningError(
                 f"training did not change {', '.join(untouched[:3])}{' and more' if len(untouched) > 3 else ''}: "
@@ -225,8 +225,7 @@ class Detector(pl.LightningModule, ABC):
         val = self.trainer.val_dataloaders
         return next(in_order(val[0] if isinstance(val, list) else val)).to(self.device)
 
-    def _check_spread(self) -> None:
-        x = self._some_validation_rows()
+    def _check_spread(self, x: Tensor) -> None:
         with torch.inference_mode():
             scores = self.score(x)
         same = scores.max() - scores.min() <= 1e-6 * scores.abs().max()

@@ -25,7 +25,7 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
     Raises:
         InputError: wrong shape or type, masked, sparse, complex, or NaN or infinite values.
     """
-    if hasattr(x, "tocsr") or getattr(x, "is_sparse", False) or "sparse" in str(getattr(x, "layout", "")):
+    if hasattr(x, "tocsr") or "sparse" in str(getattr(x, "layout", "")):
         raise InputError("got a sparse matrix: pass a dense one (toarray() or to_dense())")
     x = from_tensor(x)
     if isinstance(x, np.ma.MaskedArray):

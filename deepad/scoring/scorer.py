@@ -197,17 +197,18 @@ class Scorer:
             InputError: the folder cannot be written, or the model is of a class that `load` would not find.
         """
         self._require_pair()
-        room = "detectors" if isinstance(self.model, Detector) else "baselines"
-        if members(room, CONTRACTS[room]).get(type(self.model).__name__) is not type(self.model):
+        description = self.describe()
+        room, tag = description["model"]["room"], description["model"]["tag"]
+        if members(room, CONTRACTS[room]).get(tag) is not type(self.model):
             raise InputError(
-                f"{type(self.model).__name__} is not one of deepad's {room}, so what is saved could not be loaded: "
+                f"{tag} is not one of deepad's {room}, so what is saved could not be loaded: "
                 f"add it to deepad/{room} as one file"
             )
         document = {
             "format": FORMAT,
             "deepad": deepad.__version__,
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            **self.describe(),
+            **description,
         }
         arrays = {"model": self.model.state_arrays(), "calibration": {"scores": self.calibration.scores}}
         write_artifact(folder, MANIFEST, document, arrays)

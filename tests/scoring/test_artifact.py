@@ -3,19 +3,18 @@
 import json
 import os
 import pickle
-import signal
 import struct
 import subprocess
 import sys
 import threading
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from conftest import within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -98,22 +97,6 @@ def safetensors(header, body=b""):
 
 def entry(dtype="F64", shape=(1,), offsets=(0, 8)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
-
-
-@contextmanager
-def within(seconds):
-    """Fail instead of hanging."""
-
-    def stop(*_):
-        raise TimeoutError(f"no answer within {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # ---- round trip ----------------------------------------------------------------------------------------------------

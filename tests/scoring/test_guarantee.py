@@ -3,12 +3,12 @@
 import json
 import math
 import re
-import signal
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from conftest import within
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -52,22 +52,6 @@ def refusal(alpha, n, delta):
     with pytest.raises(InsufficientCalibrationError) as caught:
         guaranteed_rank(alpha, n, **kind_of(delta))
     return caught.value
-
-
-@contextmanager
-def within(seconds):
-    """Fail instead of hanging."""
-
-    def stop(*_):
-        raise TimeoutError(f"no answer within {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # ---- ranks ---------------------------------------------------------------------------------------------------------
