@@ -21,13 +21,15 @@ from tqdm import tqdm
 
 from deepad import run
 from deepad.data.base import DataModule
+from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, best_checkpoint, plain_values
 from deepad.errors import DeepadError, InputError, LearningError
 from deepad.quiet import quiet_lightning
 from deepad.report import pages
 from deepad.rooms import members
 from deepad.scoring.guarantee import guaranteed_rank
-from deepad.scoring.scorer import MANIFEST, check_disjoint
+from deepad.scoring.heldout import check_disjoint, check_not_replayed, fingerprint_windows
+from deepad.scoring.scorer import MANIFEST
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 ROOMS = {"data": "DataModule", "detectors": "Detector"}
@@ -121,7 +123,12 @@ class FitCLI(LightningCLI):
         parser.add_argument("--overwrite", action="store_true", help="replace a finished run in that folder")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to resume from")
         parser.add_argument("--calibration.alpha", type=float, default=0.05, help="false-alarm rate, in (0, 1)")
-        parser.add_argument("--calibration.kind", type=str, default="marginal", help="guarantee: marginal or pac")
+        parser.add_argument(
+            "--calibration.kind", type=str | None, default=None, help="guarantee (default: marginal; for a series none)"
+        )
+        parser.add_argument(
+            "--calibration.rule", type=str | None, default=None, help="how steps of a series are scored (default: last)"
+        )
         parser.add_argument("--calibration.delta", type=float | None, default=None, help="for pac, in (0, 1)")
         parser.add_argument("--json", action="store_true", help="print metrics.json instead of the summary")
 
@@ -193,20 +200,44 @@ class FitCLI(LightningCLI):
         if changed:
             raise InputError(f"the checkpoint was trained with {', '.join(changed)}: resume with the same arguments")
 
-    def _guarantee(self) -> dict[str, Any]:
-        return {name: self.config["calibration"][name] for name in ("kind", "delta")}
+    def _require_possible(self, decision: Any) -> None:
+        """Refuse a promise that cannot be made, or steps that cannot be scored."""
+        data = self.datamodule
+        n = len(data.splits.calibration)
+        if data.sequential:
+            StepRule(data.shape[0], decision["rule"] or "last")
+            n = sum(int(stretch.scored.sum()) for stretch in data.stretches("calibration"))
+            if decision["kind"] not in (None, "none") or decision["delta"] is not None:
+                raise InputError(
+                    f"kind={decision['kind'] or 'pac'!r} cannot be promised for a series, whose steps are dependent: "
+                    "leave it out (the level is nominal then)"
+                )
+        elif decision["rule"] is not None:
+            raise InputError(f"rule={decision['rule']!r} is for steps of a series, {data.title} has none: leave it out")
+        kind = decision["kind"] or ("marginal" if decision["delta"] is None else "pac")
+        guaranteed_rank(decision["alpha"], n, kind=kind, delta=decision["delta"])
+
+    def _require_unseen(self, resumed: Detector) -> None:
+        """Refuse calibration data that the training to resume has seen."""
+        data, seen = self.datamodule, resumed.fit_rows
+        if seen is None:
+            return
+        if data.sequential:
+            size = data.shape[0]
+            values = [stretch.values for stretch in data.stretches("calibration")]
+            check_not_replayed(seen, fingerprint_windows(values, size), size)
+        else:
+            check_disjoint(seen, data.splits.calibration.fingerprints())
 
     def fit_and_finish(self) -> dict[str, Any]:
         """Train, calibrate, test, and write the run folder; returns what `metrics.json` holds."""
         decision, checkpoint = self.config["calibration"], self.config["ckpt_path"]
         # what can be refused is refused before training starts and before anything is written
-        calibration = self.datamodule.splits.calibration
-        guaranteed_rank(decision["alpha"], len(calibration), **self._guarantee())
+        self._require_possible(decision)
         if checkpoint is not None:
             resumed = Detector.from_checkpoint(checkpoint)
             self._require_same_model(resumed)
-            if resumed.fit_rows is not None:
-                check_disjoint(resumed.fit_rows, calibration.fingerprints())
+            self._require_unseen(resumed)
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined] # a trial of the configuration: nothing is kept
             self.trainer.fit(self.model, datamodule=self.datamodule, weights_only=True)
             return {}
@@ -224,7 +255,9 @@ class FitCLI(LightningCLI):
             self.datamodule,
             self.folder,
             alpha=decision["alpha"],
-            **self._guarantee(),
+            kind=decision["kind"],
+            delta=decision["delta"],
+            rule=decision["rule"],
             training={
                 "epochs": self.trainer.current_epoch,
                 "seconds": round(seconds, 1),

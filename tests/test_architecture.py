@@ -8,8 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from deepad.rooms import members
+
 PACKAGE = Path(__file__).parents[1] / "deepad"
-LEAVES = {"atomic", "errors", "fingerprint", "loaders", "nn", "quiet", "rooms", "versions"}
+LEAVES = {
+    "atomic",
+    "channels",
+    "errors",
+    "fingerprint",
+    "frames",
+    "loaders",
+    "nn",
+    "quiet",
+    "rooms",
+    "schema",
+    "versions",
+}
 
 # what each place may import from deepad, beside the leaves; a room may always import itself
 ALLOWED = {
@@ -66,18 +80,33 @@ def test_rooms_import_only_what_the_table_allows(module, path):
 def test_leaves_import_only_leaves():
     for module, path in modules():
         if module in LEAVES:
-            assert set(imported(path)) <= {"errors", "fingerprint"}, module
+            assert set(imported(path)) <= {"errors", "fingerprint", "frames"}, module
 
 
-def test_members_import_no_sibling_but_their_contract():
-    for room in ("data", "detectors", "baselines"):
+def test_members_import_no_sibling_but_their_contract_and_files_that_hold_no_member():
+    for room, contract in {"data": "DataModule", "detectors": "Detector", "baselines": "Baseline"}.items():
+        hold_members = {found.__module__ for found in members(room, contract).values()}
         for path in (PACKAGE / room).glob("*.py"):
-            if path.stem not in ("__init__", "base"):
-                siblings = {t for t in imported(path) if t.split(".")[0] == room}
-                assert siblings <= {f"{room}.base"}, path
+            siblings = {f"deepad.{target}" for target in imported(path) if target.split(".")[0] == room}
+            assert not siblings & hold_members, path
 
 
-@pytest.mark.parametrize("statement", ["import deepad", "import deepad.cli", "from deepad.scoring import conformal"])
+def test_synthetic_data_need_nothing_of_the_rest():
+    for module, path in modules():
+        if module.startswith("data.synthetic"):
+            own = {target for target in imported(path) if target.startswith("data.synthetic")}
+            assert set(imported(path)) - own <= {"errors"}, module
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import deepad",
+        "import deepad.cli",
+        "from deepad.scoring import conformal",
+        "from deepad.data.synthetic import generate",
+    ],
+)
 def test_light_imports_bring_no_torch(statement):
     code = f"{statement}; import sys; sys.exit('torch' in sys.modules or 'pytorch_lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

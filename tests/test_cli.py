@@ -14,6 +14,7 @@ from PIL import Image
 
 import deepad
 from deepad.cli import main
+from deepad.data.synthetic import GENERATORS, generate
 from deepad.scoring.artifact import sealed
 
 
@@ -425,3 +426,70 @@ def test_wrong_usage_exits_with_2(tmp_path, capsys):
     assert "File does not exist" in refused(capsys, "fit", "--config", tmp_path / "none.yaml", status=2)
     assert "required" in refused(capsys, "score", status=2)
     assert "invalid choice" in refused(capsys, "nonsense", status=2)
+
+
+# ---- synthetic data ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("name", ["transactions", "network"])
+def test_generate_writes_the_table_that_python_gives(name, kind, tmp_path, capsys):
+    output = tmp_path / f"data.{kind}"
+    arguments = ["--rows", "300", "--rate", "0.1", "--severity", "2", "--seed", "7", "--duration", "4"]
+    assert main(["generate", name, "--output", str(output), *arguments]) == 0
+    table = generate(name, rows=300, rate=0.1, severity=2.0, seed=7, duration=4)
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        columns = {column: [row[column] for row in rows] for column in rows[0]}
+        columns |= {"timestamp": [np.datetime64(t) for t in columns["timestamp"]]} if name == "network" else {}
+    else:
+        read = pyarrow.csv.read_csv(output) if kind == "csv" else pyarrow.parquet.read_table(output)
+        columns = {column: read[column].to_pylist() for column in read.column_names}
+    assert list(columns) == table.column_names
+    assert columns == {column: table[column].to_pylist() for column in table.column_names}
+    out = capsys.readouterr().out
+    assert out.count("\n") == 2
+    assert f"300 rows of {name}, seed 7 in {output}" in out
+    assert "30 of them anomalous" in out
+
+
+def test_generated_files_without_labels_hold_samples_alone(tmp_path, capsysbinary):
+    output = tmp_path / "agents.parquet"
+    options = ["--rows", "50", "--patterns", "degraded", "runaway_loop", "--rate", "0.2", "--no-labels"]
+    assert main(["generate", "agents", "--output", str(output), *options, "--json"]) == 0
+    assert json.loads(capsysbinary.readouterr().out) == {
+        "generator": "agents", "seed": 0, "rows": 50, "anomalies": 10,
+        "patterns": {"degraded": 5, "runaway_loop": 5}, "output": str(output),
+    }  # fmt: skip
+    assert pyarrow.parquet.read_table(output).column_names == generate("agents").column_names[:-2]
+    assert main(["generate", "agents", *options]) == 0
+    written = capsysbinary.readouterr()
+    assert written.out.count(b"\n") == 51
+    assert b"50 rows of agents" in written.err
+    assert main(["generate", "sensors", "--rows", "40", "--anomaly-free", "0", "--json"]) == 0
+    rows = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert rows[1]["timestamp"] == "2024-01-01 00:01:00.000"
+
+
+def test_generate_lists_what_there_is(capsys):
+    assert main(["generate", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert main(["generate", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed.keys() == GENERATORS.keys()
+    for name, generator in GENERATORS.items():
+        assert listed[name]["patterns"] == list(generator.patterns)
+        assert f"{name}: {generator.purpose} ({generator.kind})" in text
+        assert ", ".join(listed[name]["columns"]) in text
+
+
+def test_data_that_cannot_be_generated_are_refused_and_leave_nothing(tmp_path, capsys):
+    output = ["--output", tmp_path / "data.csv"]
+    assert "give the NAME of the data, or --list" in refused(capsys, "generate", *output, status=2)
+    assert "invalid int value" in refused(capsys, "generate", "agents", "--rows", "many", status=2)
+    assert "give one of transactions" in refused(capsys, "generate", "nothing", *output)
+    assert "0 <= rate < 0.5" in refused(capsys, "generate", "agents", "--rate", "0.5", *output)
+    assert "has no pattern x" in refused(capsys, "generate", "agents", "--patterns", "x", *output)
+    assert "agents takes no duration" in refused(capsys, "generate", "agents", "--duration", "3", *output)
+    assert "ending must be one of" in refused(capsys, "generate", "agents", "--output", tmp_path / "data.xls")
+    assert list(tmp_path.iterdir()) == []

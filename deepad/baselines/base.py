@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepad.errors import NotFittedError
+from deepad.errors import InputError, NotFittedError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
 
 Array = NDArray[Any]
@@ -29,6 +29,8 @@ class Baseline(ABC):
     shape: tuple[int, ...]
     fit_rows: Fingerprints | None = None
     """Fingerprints of the rows that fitted this model; None if it was loaded."""
+    inputs: dict[str, Any] | None = None
+    """What the columns or channels of raw input are, if the data say so."""
 
     def fit(self, x: Array) -> Self:
         """Learn from normal samples (N, *shape).
@@ -52,6 +54,22 @@ class Baseline(ABC):
         """
         self._require_fitted()
         return self._score(_flat(x))
+
+    def contributions(self, x: Array) -> NDArray[np.float64]:
+        """How much each part of samples (N, *shape) adds to their score: (N, *shape).
+
+        Raises:
+            InputError: this model does not split its score.
+            NotFittedError: before `fit`.
+        """
+        self._require_fitted()
+        return self._contributions(_flat(x)).reshape(x.shape)
+
+    def _contributions(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the values of rows (N, D) add to their score (N, D)."""
+        raise InputError(
+            f"{type(self).__name__} does not split its score over its input: score steps by the rule 'window'"
+        )
 
     @abstractmethod
     def _fit(self, x: NDArray[np.float64]) -> None:

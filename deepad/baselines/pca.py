@@ -42,6 +42,9 @@ class PCAResidual(Baseline):
         self.mean_, self.components_ = pca.mean_, pca.components_
 
     def _score(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(self._contributions(x).sum(1))
+
+    def _contributions(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         u = x - self.mean_
         residual = u - (u @ self.components_.T) @ self.components_
-        return np.asarray(np.square(residual).sum(1))
+        return np.asarray(np.square(residual))

@@ -16,7 +16,7 @@ rows, and then raise fewer false alarms than promised: `DataModule.dropped` coun
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -87,6 +87,27 @@ class Splits:
     test: Rows
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Steps of a split that follow each other without a break, and the context before them.
+
+    Attributes:
+        source: name of the recording.
+        values: (n, C) raw values, the context first.
+        scored: (n,) True for the steps of the split, False for context, which is there for windows to reach back into.
+        y: labels (m,) of the steps that are scored, 1 = anomaly.
+        time: (n,) nanoseconds, None without timestamps.
+        first: number of the first scored step in its recording.
+    """
+
+    source: str
+    values: NDArray[np.float32]
+    scored: NDArray[np.bool_]
+    y: Index
+    time: Index | None
+    first: int
+
+
 class EpochShuffle(Sampler[int]):
     """A new order every epoch that depends on seed and epoch alone, so that a resumed training sees the same one."""
 
@@ -114,6 +135,9 @@ class DataModule(pl.LightningDataModule, ABC):
         num_workers: loader processes; 0 is fastest for rows held in memory.
         seed: of splits and order.
     """
+
+    sequential: ClassVar[bool] = False
+    """Whether samples are overlapping windows of a series, which depend on each other: `stretches` gives its steps."""
 
     def __init__(
         self,
@@ -143,6 +167,11 @@ class DataModule(pl.LightningDataModule, ABC):
         """What the data are, in a few words for tables and pages."""
         return type(self).__name__
 
+    @property
+    def schema(self) -> Any:
+        """Columns of the table or channels of the series (`TableSchema`, `SeriesSchema`), None where there are none."""
+        return None
+
     @abstractmethod
     def load(self) -> Splits:
         """Read the data and deal the rows."""
@@ -156,8 +185,17 @@ class DataModule(pl.LightningDataModule, ABC):
             InputError: the data cannot be read, or a split is empty.
         """
         if self._splits is None:
-            self._splits = self._without_copies(self.load())
+            raw = self.load()  # windows recur by themselves; splits of a series are disjoint in time
+            self._splits = raw if self.sequential else self._without_copies(raw)
         return self._splits
+
+    def stretches(self, split: str) -> list[Stretch]:
+        """The steps of a split of a series, with their context.
+
+        Raises:
+            InputError: the samples are no windows of a series.
+        """
+        raise InputError(f"{self.title} is no series: its samples have no order in time")
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits; see `splits`."""
@@ -221,6 +259,8 @@ class DataModule(pl.LightningDataModule, ABC):
         report: dict[str, Any] = {"title": self.title, "shape": list(self.shape), "dropped": self.dropped}
         for name, rows in vars(self.splits).items():
             report[name] = {"n": len(rows), "digest": digest_of(rows.fingerprints())}
+        if self.schema is not None:
+            report["inputs"] = self.schema.to_dict()
         report["test"]["n_anomalies"] = int(self.test_labels().sum())
         return report
 

@@ -5,6 +5,7 @@ Nothing here unpickles. Samples come out in raw units; images are neither resize
 
 import csv
 import gzip
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepad.errors import InputError
+from deepad.frames import listed
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 TABLES = frozenset({".csv", ".parquet"})
@@ -73,7 +75,7 @@ def _samples(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[
     if suffix in TABLES:
         return _numbered(path, _table(path, shape, label))
     if suffix == ".npy":
-        return _numbered(path, _slices(path, np.lib.format.open_memmap(path, mode="r")))
+        return _numbered(path, _slices(path, read_array(path)))
     if suffix == ".npz":
         return _numbered(path, _npz(path, label))
     if "idx" in path.name:
@@ -128,10 +130,49 @@ def read_labels(path: Path) -> NDArray[Any]:
         if path.suffix.lower() in TABLES:
             labels = np.concatenate([np.empty((0, 1)), *(x for x, _ in _table(path, (1,), None))])[:, 0]
         else:
-            labels = np.lib.format.open_memmap(path, mode="r") if path.suffix.lower() == ".npy" else read_idx(path)
+            labels = read_array(path) if path.suffix.lower() == ".npy" else read_idx(path)
     if labels.ndim != 1 or len(labels) == 0:
         raise InputError(f"{path} holds an array of shape {labels.shape}: labels are one value a sample, shape (N,)")
     return labels
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """The array of an `.npy` file, left on disk until it is used.
+
+    Raises:
+        InputError: the file is missing, or none of that kind.
+    """
+    if not path.is_file():
+        raise InputError(f"no file at {path}")
+    with _reading(path):
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def read_table(path: Path, *, label: str | None = None) -> Any:
+    """A whole table as a `pyarrow.Table`: CSV, Parquet, or the array x or X (N, D) of an `.npz` file as columns x0, x1,
+    and so on, with the array `label` (N,) as a further column.
+
+    Raises:
+        InputError: the file is missing, unreadable or of another kind.
+    """
+    import pyarrow as pa
+
+    suffix = path.suffix.lower()
+    if suffix not in (*TABLES, ".npz") or not path.is_file():
+        raise InputError(f"{path} is no table: give .csv, .parquet or .npz")
+    with _reading(path):
+        if suffix in TABLES:
+            if not sum(map(len, batches := list(record_batches(path)))):
+                raise InputError(f"{path} holds no rows")
+            return pa.Table.from_batches(batches)
+        parts = list(_npz(path, label))
+        x = np.concatenate([part for part, _ in parts]) if parts else np.empty((0, 0))
+        if x.ndim != 2 or not x.size or x.dtype.kind not in "biuf":
+            raise InputError(f"{path} holds {x.dtype} of shape {x.shape}: a table has numbers of shape (N, D)")
+        columns = {f"x{place}": x[:, place] * 1 for place in range(x.shape[1])}  # a copy; true and false become 1 and 0
+        if label is not None:
+            columns[label] = np.concatenate([part for _, part in parts if part is not None])
+        return pa.table(columns)
 
 
 def _slices(path: Path, x: Any, y: Any = None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
@@ -166,16 +207,16 @@ def _npz(path: Path, label: str | None) -> Iterator[tuple[NDArray[Any], NDArray[
 
 def _table(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
     """Rows laid out as samples, column by position; empty cells are NaN."""
-    for batch in _record_batches(path):
+    for batch in record_batches(path):
         names = batch.schema.names
         if label is not None and names.count(label) != 1:
-            raise InputError(f"{path} must have one column {label!r} for labels, it has {_listed(names)}")
+            raise InputError(f"{path} must have one column {label!r} for labels, it has {listed(names)}")
         chosen = [place for place, name in enumerate(names) if name != label]
         text = [names[place] for place in chosen if not _is_number(batch.schema.field(place).type)]
         if text:
-            raise InputError(f"{path} has columns that are not numbers: {_listed(text)}; drop or encode them")
+            raise InputError(f"{path} has columns that are not numbers: {listed(text)}; drop or encode them")
         if len(chosen) != prod(shape):
-            raise InputError(f"{path} has {len(chosen)} columns, a sample has {prod(shape)} values: {_listed(names)}")
+            raise InputError(f"{path} has {len(chosen)} columns, a sample has {prod(shape)} values: {listed(names)}")
         x = np.stack([_as_floats(batch.column(place)) for place in chosen], axis=1)
         y = None if label is None else batch.column(names.index(label)).to_numpy(zero_copy_only=False)
         yield x.reshape(len(x), *shape), y
@@ -187,8 +228,12 @@ def _as_floats(column: Any) -> NDArray[np.float64]:
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
-def _record_batches(path: Path) -> Iterator[Any]:
-    """Record batches of a table; a CSV file whose first line is a row of numbers has no header."""
+def record_batches(path: Path) -> Iterator[Any]:
+    """Arrow record batches of a CSV or Parquet file.
+
+    CSV is separated by comma, semicolon or tab, whichever its first line holds most of; if that line is a row of
+    numbers, there is no header. Whole numbers of a CSV file come as float64.
+    """
     import pyarrow as pa
 
     if path.suffix.lower() == ".parquet":
@@ -199,18 +244,23 @@ def _record_batches(path: Path) -> Iterator[Any]:
         return
     from pyarrow import csv as arrow_csv
 
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = next(csv.reader(file), [])
+    delimiter, first = max(((mark, _first_line(path, mark)) for mark in ",;\t"), key=lambda found: len(found[1]))
     options = arrow_csv.ReadOptions(autogenerate_column_names=_is_data(first))
-    with arrow_csv.open_csv(path, read_options=options) as reader:
+    parse = arrow_csv.ParseOptions(delimiter=delimiter)
+    with arrow_csv.open_csv(path, read_options=options, parse_options=parse) as reader:
         guessed = reader.schema
     # types are guessed from the first rows: whole numbers may turn to fractions, and empty columns to numbers, later
     types = {
         field.name: pa.float64() for field in guessed if _is_number(field.type) and not pa.types.is_boolean(field.type)
     }
     convert = arrow_csv.ConvertOptions(column_types=types)
-    with arrow_csv.open_csv(path, read_options=options, convert_options=convert) as reader:
+    with arrow_csv.open_csv(path, read_options=options, parse_options=parse, convert_options=convert) as reader:
         yield from reader
+
+
+def _first_line(path: Path, delimiter: str) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file, delimiter=delimiter), [])
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -269,5 +319,21 @@ def _parses_as_number(cell: str) -> bool:
     return True
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+def find_tables(path: str, *, kinds: frozenset[str] = TABLES) -> list[Path]:
+    """The file a path names, or the files of such kinds in the folder it names; what is not found is looked for below
+    `$DEEPAD_DATA`.
+
+    Raises:
+        InputError: neither is there, or the folder holds none.
+    """
+    below = os.environ.get("DEEPAD_DATA")
+    places = [Path(path)] + ([Path(below, path)] if below else [])
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise InputError(f"no file or folder at {' or at '.join(map(str, places))}")
+    if not found.is_dir():
+        return [found]
+    files = sorted(file for file in found.rglob("*") if file.suffix.lower() in kinds and file.name[0] not in "._")
+    if not files:
+        raise InputError(f"{found} holds no tables ({', '.join(sorted(kinds))})")
+    return files

@@ -8,7 +8,7 @@ weights, the check that it learned) is here.
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -19,6 +19,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from deepad.detectors.learned import require_spread, require_touched
 from deepad.errors import ArtifactUnsafeError, InputError, LearningError, NotFittedError
 from deepad.fingerprint import Fingerprints
 from deepad.loaders import fingerprint_loader, in_order, only_x
@@ -60,6 +61,8 @@ class Detector(pl.LightningModule, ABC):
         self.scaling = Scaling(self.shape, scaling)
         self.fit_rows: Fingerprints | None = None
         """Fingerprints of every row that trained or selected this model; None before training and after loading."""
+        self.inputs: dict[str, Any] | None = None
+        """What the columns or channels of raw input are, as the data module of the training described them."""
         self.register_buffer("trained", torch.tensor(False))
         self._train_loss, self._val_loss = RunningMean(), RunningMean()
         self._before: dict[str, Tensor] = {}
@@ -84,6 +87,12 @@ class Detector(pl.LightningModule, ABC):
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
         """What the model would have expected in place of raw x: (B, *shape) in raw units."""
+
+    def learn_residuals(self, batches: Iterable[Tensor]) -> None:
+        """Learn what residuals to expect from raw normal validation rows, batches (B, *shape), into buffers.
+
+        Called after every validation epoch, so that each checkpoint holds what belongs to its weights.
+        """
 
     # ---- scoring -----------------------------------------------------------------------------------------------
 
@@ -117,6 +126,8 @@ class Detector(pl.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_mean("val_loss", self._val_loss.take())
+        if not self.trainer.sanity_checking:
+            self.learn_residuals(x.to(self.device) for x in in_order(self._val_loader()))
 
     def _log_mean(self, name: str, mean: Tensor) -> None:
         """Log once an epoch, which costs less than at every step; a loss that is not finite ends the training."""
@@ -162,6 +173,9 @@ class Detector(pl.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Learn scaling from the training rows and remember every row that fits or selects."""
+        schema = getattr(getattr(self.trainer, "datamodule", None), "schema", None)
+        if schema is not None:
+            self.inputs = schema.to_dict()
         loop = self.trainer.fit_loop
         loop.setup_data()
         loop.epoch_loop.val_loop.setup_data()
@@ -192,12 +206,13 @@ class Detector(pl.LightningModule, ABC):
         """Refuse a model that has not learned, and go back to the best weights of this training."""
         stepped = bool(self._before) and self.trainer.global_step > self._first_step
         if stepped and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            x = self._some_validation_rows()
-            self._check_touched(x)
+            x = next(in_order(self._val_loader())).to(self.device)
+            require_touched(self._before, dict(self.named_parameters()), x)
             self._load_best()
             self.trained.fill_(False)  # checkpoints say True: not so before the last check has passed
             self.float().eval()  # whatever the precision of training, scoring is in float32
-            self._check_spread(x)
+            with torch.inference_mode():
+                require_spread(self.score(x), x)
             self.trained.fill_(True)
         elif self._resumed_rng is not None:  # a resumed training with nothing left to do
             self._load_best()
@@ -212,28 +227,10 @@ class Detector(pl.LightningModule, ABC):
             if checkpoint.get("run") == self._run:  # not of another model that this Trainer has fitted before
                 self.load_state_dict(checkpoint["state_dict"])
 
-    def _check_touched(self, x: Tensor) -> None:
-        weights = dict(self.named_parameters())
-        untouched = [name for name, before in self._before.items() if torch.equal(before, weights[name])]
-        if untouched and not _all_same(x):
-            raise LearningError(
-                f"training did not change {', '.join(untouched[:3])}{' and more' if len(untouched) > 3 else ''}: "
-                "check lr and that the loss reaches every layer"
-            )
-
-    def _some_validation_rows(self) -> Tensor:
+    def _val_loader(self) -> Any:
+        """The loader whose loss chooses the weights."""
         val = self.trainer.val_dataloaders
-        return next(in_order(val[0] if isinstance(val, list) else val)).to(self.device)
-
-    def _check_spread(self, x: Tensor) -> None:
-        with torch.inference_mode():
-            scores = self.score(x)
-        same = scores.max() - scores.min() <= 1e-6 * scores.abs().max()
-        if same and not _all_same(x):
-            raise LearningError(
-                f"all {len(scores)} validation scores equal {scores[0].item():.6g}: the model has collapsed; "
-                "lower lr or weight_decay, or widen it"
-            )
+        return val[0] if isinstance(val, list) else val
 
     # ---- state -------------------------------------------------------------------------------------------------
 
@@ -243,11 +240,13 @@ class Detector(pl.LightningModule, ABC):
         checkpoint["state_dict"]["trained"] = torch.tensor(True)  # of a training that went well so far
         if self.fit_rows is not None:
             checkpoint["fit_rows"] = torch.from_numpy(self.fit_rows)
+        checkpoint["inputs"] = self.inputs
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         rows = checkpoint.get("fit_rows")
         self.fit_rows = None if rows is None else rows.numpy()
+        self.inputs = checkpoint.get("inputs")
         self._run, self._resumed_rng = checkpoint["run"], checkpoint["rng_state"]
 
     @classmethod
@@ -324,10 +323,6 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if not 1 <= len(sizes) <= 3 or any(type(size) is not int or size < 1 for size in sizes):
         raise ValueError(f"shape must be (D,), (T, C) or (C, H, W) in positive whole numbers, got {shape!r}")
     return sizes
-
-
-def _all_same(x: Tensor) -> bool:
-    return torch.equal(x, x[:1].expand_as(x))
 
 
 def require_fitted(detector: Detector) -> None:

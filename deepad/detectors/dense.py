@@ -13,17 +13,13 @@ features with denoising autoencoders*, 2008.
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from deepad.detectors.base import Detector
+from deepad.detectors.residuals import ErrorKind, ReconstructionError, ScoreKind
 from deepad.nn import ScalingKind, mlp
-
-ENERGY_FLOOR = 0.01
-"""Least energy of one part of x, in scaled units: an empty sample must not divide by nothing."""
 
 
 class DenseAutoencoder(Detector):
@@ -37,11 +33,8 @@ class DenseAutoencoder(Detector):
         activation: one of `deepad.nn.ACTIVATIONS`.
         dropout: share of hidden units dropped in training, in [0, 1).
         noise: standard deviation of the Gaussian noise added to u in training, in scaled units, >= 0.
-        loss: error of one part of x: `"squared"` (u - v)^2, `"absolute"` |u - v|, or `"bernoulli"`, the cross entropy
-            of u in [0, 1] against sigmoid(v) less the entropy of u, in nats; a value
-            outside [0, 1] counts as the nearer end and adds its distance to it.
-        score: `"error"`, the sum of the parts' errors, or `"relative"`, the same divided by the energy of the sample:
-            sum u_d^2, for `"absolute"` sum |u_d|, at least `ENERGY_FLOOR` a part.
+        loss: `"squared"`, `"absolute"` or `"bernoulli"`, see `deepad.detectors.residuals.ReconstructionError`.
+        score: `"error"` or `"relative"`, see there.
         scaling: see `Detector`; the default suits the loss (`"range"` for bernoulli and images, else `"standard"`).
         lr: see `Detector`.
         weight_decay: see `Detector`.
@@ -61,8 +54,8 @@ class DenseAutoencoder(Detector):
         activation: str = "silu",
         dropout: float = 0.0,
         noise: float = 0.0,
-        loss: Literal["squared", "absolute", "bernoulli"] = "squared",
-        score: Literal["error", "relative"] = "error",
+        loss: ErrorKind = "squared",
+        score: ScoreKind = "error",
         scaling: ScalingKind | None = None,
         lr: float = 2e-3,
         weight_decay: float = 1e-2,
@@ -71,10 +64,6 @@ class DenseAutoencoder(Detector):
         if scaling is None:
             scaling = "range" if loss == "bernoulli" or len(tuple(shape)) == 3 else "standard"
         super().__init__(shape, scaling=scaling, lr=lr, weight_decay=weight_decay, patience=patience)
-        if loss not in ("squared", "absolute", "bernoulli"):
-            raise ValueError(f"loss must be squared, absolute or bernoulli, got {loss!r}")
-        if score not in ("error", "relative"):
-            raise ValueError(f"score must be error or relative, got {score!r}")
         if loss == "bernoulli" and scaling == "standard":
             raise ValueError(
                 "loss='bernoulli' needs values in [0, 1]: use scaling='range', or 'none' if they are already"
@@ -85,41 +74,30 @@ class DenseAutoencoder(Detector):
         decoder_dims = tuple(reversed(hidden_dims)) if decoder_dims is None else decoder_dims
         self.encoder = mlp([size, *hidden_dims, latent_dim], activation=activation, dropout=dropout)
         self.decoder = mlp([latent_dim, *decoder_dims, size], activation=activation, dropout=dropout)
-        self.noise, self.error, self.relative = noise, loss, score == "relative"
+        self.error = ReconstructionError((size,), loss, score)
+        self.noise = noise
 
     def loss(self, x: Tensor) -> Tensor:
         """Mean error of a part of x, with noise on the input."""
         u = self.scaling(x).flatten(1)
         noisy = u + self.noise * torch.randn_like(u) if self.noise and self.training else u
-        v = self.decoder(self.encoder(noisy))
-        return functional.mse_loss(v, u) if self.error == "squared" else self._errors(u, v).mean()
+        return self.error.loss(u, self.decoder(self.encoder(noisy)))
 
     def contributions(self, x: Tensor) -> Tensor:
-        """Error of each part of x, divided by the energy of the sample for `score="relative"`."""
-        u = self.scaling(x).flatten(1)
-        errors = self._errors(u, self.decoder(self.encoder(u)))
-        if self.relative:
-            energy = (u.abs() if self.error == "absolute" else u.square()).sum(1, keepdim=True)
-            errors = errors / energy.clamp_min(ENERGY_FLOOR * u.shape[1])
-        return errors.view(x.shape)
+        """Error of each part of x, divided by what `score` says: (B, *shape), >= 0."""
+        return self.error.contributions(*self._rebuilt(x)).view(x.shape)
 
     def features(self, x: Tensor) -> Tensor:
         """Latent code and the logarithm of the mean error: (B, latent_dim + 1)."""
         u = self.scaling(x).flatten(1)
         z = self.encoder(u)
-        return torch.cat([z, self._errors(u, self.decoder(z)).mean(1, keepdim=True).clamp_min(1e-12).log()], 1)
+        return torch.cat([z, self.error.log_mean(u, self.decoder(z))[:, None]], 1)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decoder output for x, in raw units."""
-        v = self.decoder(self.encoder(self.scaling(x).flatten(1)))
-        return self.scaling.inverse((v.sigmoid() if self.error == "bernoulli" else v).view(x.shape))
+        return self.scaling.inverse(self.error.mean(self._rebuilt(x)[1]).view(x.shape))
 
-    def _errors(self, u: Tensor, v: Tensor) -> Tensor:
-        """Errors (B, D) of scaled u against decoder output v, >= 0."""
-        if self.error == "squared":
-            return (u - v).square()
-        if self.error == "absolute":
-            return (u - v).abs()
-        w = u.clamp(0, 1)
-        entropy = -(torch.xlogy(w, w) + torch.xlogy(1 - w, 1 - w))
-        return functional.binary_cross_entropy_with_logits(v, w, reduction="none") - entropy + (u - w).abs()
+    def _rebuilt(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled u and decoder output v, (B, D)."""
+        u = self.scaling(x).flatten(1)
+        return u, self.decoder(self.encoder(u))

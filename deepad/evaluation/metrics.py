@@ -23,11 +23,12 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         y: labels (N,), 1 = anomaly, 0 = normal.
 
     Returns:
-        `n`, `n_anomalies`, `n_invalid` (rows without a score: they are in no other number);
+        `n`, `n_anomalies`, `n_invalid` and `n_unscored` (rows that the model failed to score, and steps that no window
+        scores: they are in no other number);
         `ranking`: `auroc` and `average_precision` in [0, 1], None where only one class is present;
         `at_threshold`: `alpha`, `threshold`, `false_alarms` of `n_normal`, `false_alarm_rate`, the range `law_99` of
-        false alarms that the exact law gives 99 % (BetaBinomial), whether they lie `inside_law_99`, and `recall`,
-        `precision`, None where nothing can be divided by.
+        false alarms that the exact law gives 99 % (BetaBinomial), whether they lie `inside_law_99` (both None where
+        nothing is promised), and `recall`, `precision`, None where nothing can be divided by.
 
     Raises:
         InputError: labels that are not 0 or 1, or another number of them.
@@ -39,7 +40,7 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         )
     if not np.isin(labels, (0, 1)).all():
         raise InputError("labels must be 0 (normal) or 1 (anomaly)")
-    valid = ~verdict.invalid
+    valid = ~np.isnan(verdict.score)
     score, flagged, anomaly = verdict.score[valid], verdict.flagged[valid], labels[valid] == 1
     both = anomaly.any() and not anomaly.all()
     false_alarms, hits = int((flagged & ~anomaly).sum()), int((flagged & anomaly).sum())
@@ -49,7 +50,8 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
     return {
         "n": len(labels),
         "n_anomalies": int((labels == 1).sum()),
-        "n_invalid": int((~valid).sum()),
+        "n_invalid": int(verdict.invalid.sum()),
+        "n_unscored": 0 if verdict.unscored is None else int(verdict.unscored.sum()),
         "ranking": {
             "auroc": float(roc_auc_score(anomaly, finite)) if both else None,
             "average_precision": float(average_precision_score(anomaly, finite)) if both else None,

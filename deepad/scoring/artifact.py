@@ -30,7 +30,7 @@ from deepad.errors import ArtifactCorruptError, ArtifactError, ArtifactUnsafeErr
 
 Arrays = Mapping[str, NDArray[Any]]
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST_LIMIT = 1 << 20
 HEADER_LIMIT = 1 << 20
 MAX_DEPTH = 16
@@ -106,7 +106,13 @@ def write_artifact(
 
 
 def read_artifact(
-    folder: str | Path, manifest: str, *, format: str, keys: frozenset[str], groups: frozenset[str]
+    folder: str | Path,
+    manifest: str,
+    *,
+    format: str,
+    keys: frozenset[str],
+    groups: frozenset[str],
+    added: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
     """Read back what `write_artifact` wrote, or refuse.
 
@@ -116,6 +122,7 @@ def read_artifact(
         format: the `format` it must declare.
         keys: further top-level keys it must have, exactly.
         groups: the groups of arrays it must have, exactly.
+        added: keys that a schema version brought, with the value that they have in what an older one wrote.
 
     Raises:
         ArtifactUnsafeError: another format (pickle, zip, checkpoint), a link or a path that leaves the folder.
@@ -141,7 +148,8 @@ def read_artifact(
             f"{folder} has schema {schema}, this deepad reads up to {SCHEMA}: install the deepad that wrote it "
             f"({str(document.get('deepad'))[:40]}) or newer"
         )
-    expected = keys | {"format", "schema", "payloads", "sha256"}
+    later = {key: value for version, new in (added or {}).items() if version > schema for key, value in new.items()}
+    expected = (keys | {"format", "schema", "payloads", "sha256"}) - later.keys()
     if document.keys() != expected:
         odd = sorted(document.keys() ^ expected)
         raise ArtifactCorruptError(f"{folder / manifest} has missing or unknown keys: {', '.join(odd)[:200]}")
@@ -154,7 +162,7 @@ def read_artifact(
     payloads = document["payloads"]
     if not isinstance(payloads, dict) or payloads.keys() != groups:
         raise ArtifactCorruptError(f"{folder / manifest} must list the array files {', '.join(sorted(groups))}")
-    return document, {group: _read_payload(folder, group, payloads[group]) for group in sorted(groups)}
+    return {**document, **later}, {group: _read_payload(folder, group, payloads[group]) for group in sorted(groups)}
 
 
 def refuse_foreign(path: Path) -> None:

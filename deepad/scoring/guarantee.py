@@ -1,12 +1,15 @@
 """What a threshold promises, as data: kind, level, sample size and the assumptions it rests on.
 
-Two promises about normal data are made here, both from `n` held-out normal scores and integer ranks:
+Two promises about normal data are made here, both from `n` held-out normal scores and integer ranks, and `none` says
+that there is none:
 
 * `marginal`: P(a new normal sample is flagged) <= alpha, averaged over calibration draws.
   Source: Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005 (conformal prediction).
 * `pac`: with probability >= 1 - delta over the calibration draw, the false-alarm rate of this threshold is <= alpha.
   Source: Wilks, *Determination of sample sizes for setting tolerance limits*, 1941; Vovk, *Conditional validity of
   inductive conformal predictors*, 2012.
+* `none`: the threshold has the rank that `marginal` would give it, but the scores depend on each other (steps or
+  overlapping windows of a series), so the level is nominal: nothing follows from n alone.
 
 Neither says how likely a flagged sample is to be an anomaly: that needs the prevalence.
 """
@@ -26,6 +29,7 @@ from deepad.errors import InsufficientCalibrationError
 ASSUMPTIONS = {
     "marginal": ("calibration and new normal samples are exchangeable", "the scorer was fixed before calibration"),
     "pac": ("calibration and new normal samples are i.i.d.", "the scorer was fixed before calibration"),
+    "none": ("calibration scores depend on each other: the level asked for is nominal, not promised",),
 }
 
 
@@ -38,6 +42,7 @@ class GuaranteeKind(StrEnum):
 
     MARGINAL = "marginal"
     PAC = "pac"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,11 @@ class Guarantee:
         kind: what is promised.
         alpha: false-alarm rate asked for, in (0, 1).
         attained: the level that holds, <= alpha: for `marginal` the exact mean false-alarm rate k/(n+1) of continuous
-            scores, for `pac` the exact upper bound at confidence 1 - delta.
+            scores, for `pac` the exact upper bound at confidence 1 - delta; for `none` the share k/(n+1) aimed at,
+            which holds for nothing but the calibration scores.
         n: number of calibration scores.
         k: rank of the threshold among them, counted from the largest.
-        delta: probability of an unlucky calibration draw that `pac` allows, None for `marginal`.
+        delta: probability of an unlucky calibration draw that `pac` allows, None for the other kinds.
         assumptions: what must hold for the promise to hold.
     """
 
@@ -64,6 +70,11 @@ class Guarantee:
     assumptions: tuple[str, ...]
 
     def __str__(self) -> str:
+        if self.kind == GuaranteeKind.NONE:
+            return (
+                f"no guarantee: the {self.n} calibration scores are dependent; {_percent(self.attained)} of them "
+                f"lie at or above the threshold (asked: {self.alpha:.4g})"
+            )
         if self.delta is not None:
             return (
                 f"with probability {1 - self.delta:.4g} over the {self.n} calibration samples, at most "
@@ -74,8 +85,8 @@ class Guarantee:
             f"averaged over draws of the {self.n} calibration samples (asked: {self.alpha:.4g})"
         )
 
-    def future_alarms(self, m: int, *, level: float = 0.95) -> tuple[int, int]:
-        """Central range of the number of false alarms among the next `m` normal samples.
+    def future_alarms(self, m: int, *, level: float = 0.95) -> tuple[int, int] | None:
+        """Central range of the number of false alarms among the next `m` normal samples; None for kind `none`.
 
         The count is BetaBinomial(m, k, n + 1 - k) for continuous scores, over calibration draw and new samples.
         A count above the range says that the data have drifted or that the assumptions do not hold.
@@ -88,6 +99,8 @@ class Guarantee:
 
         if m < 1:
             raise ValueError(f"m must be at least 1 sample, got {m}")
+        if self.kind == GuaranteeKind.NONE:
+            return None
         law = betabinom(m, self.k, self.n + 1 - self.k)
         tail = (1 - check_level("level", level)) / 2
         return int(law.ppf(tail)), int(law.ppf(1 - tail))
@@ -156,7 +169,7 @@ def check_delta(kind: str, delta: float | None) -> float | None:
     """Return delta where the kind needs one and None where it does not.
 
     Raises:
-        ValueError: unknown kind, `pac` without delta, or `marginal` with one.
+        ValueError: unknown kind, `pac` without delta, or another kind with one.
     """
     if kind not in ASSUMPTIONS:
         raise ValueError(f"kind must be one of {', '.join(ASSUMPTIONS)}, got {kind!r}")
@@ -165,7 +178,7 @@ def check_delta(kind: str, delta: float | None) -> float | None:
             raise ValueError("kind='pac' needs delta, the allowed probability of an unlucky calibration set (say 0.05)")
         return check_level("delta", delta)
     if delta is not None:
-        raise ValueError(f"delta={delta} belongs to kind='pac'; kind='marginal' takes none")
+        raise ValueError(f"delta={delta} belongs to kind='pac'; kind={kind!r} takes none")
     return None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepad.errors import InputError
+from deepad.frames import as_frame
 
 Array = NDArray[Any]
 
@@ -68,7 +69,33 @@ def _from_frame(frame: Any) -> Array:
         raise InputError("the data frame has columns that are not numbers: encode or drop them") from None
 
 
-def in_blocks(x: Any, shape: tuple[int, ...], size: int, *, labelled: bool = True) -> Iterator[Array]:
+def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.int64] | None]:
+    """Unbroken stretches (n, C) of a series, and for a data frame which of their steps each row became (-1: none).
+
+    Args:
+        x: one array or tensor (N, C), a list of them, or, where the channels are known, a data frame of a recording.
+        width: number of channels C.
+        inputs: the `SeriesSchema` that reads data frames; None if the channels are not known.
+
+    Raises:
+        InputError: wrong shape or type, NaN or infinite values, a faulty recording, or no steps.
+    """
+    frame = None if isinstance(x, np.ndarray | list | tuple) else as_frame(x)
+    if frame is not None:
+        if inputs is None:
+            raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
+        line = inputs.read(frame)
+        return [line.values[segment] for segment in line.segments()], line.step_of_row
+    many = isinstance(x, list | tuple) and len(x) > 0 and all(np.ndim(from_tensor(part)) == 2 for part in x)
+    stretches = [as_samples(part, (width,)) for part in (x if many else [x])]
+    if not sum(map(len, stretches)):
+        raise InputError("got no steps to judge")
+    return stretches, None
+
+
+def in_blocks(
+    x: Any, shape: tuple[int, ...], size: int, *, labelled: bool = True, table: Any = None
+) -> Iterator[Array]:
     """Samples in blocks of exactly `size` rows, but for the last, whatever the batches they arrive in.
 
     Args:
@@ -76,6 +103,7 @@ def in_blocks(x: Any, shape: tuple[int, ...], size: int, *, labelled: bool = Tru
         shape: shape of one sample.
         size: rows a block.
         labelled: whether batches (x, y) may come.
+        table: the `TableSchema` that encodes a data frame, if the columns are known.
 
     Raises:
         InputError: what `as_samples` refuses, or a labelled batch where none may come.
@@ -84,6 +112,8 @@ def in_blocks(x: Any, shape: tuple[int, ...], size: int, *, labelled: bool = Tru
     batches: Iterable[Any] = [x] if whole else x
     if isinstance(x, str | Path):
         raise InputError(f"got the path {x}: load it first, or use `deepad score`")
+    if table is not None and (frame := as_frame(x)) is not None:
+        batches = (table.encode(frame.slice(start, size), first=start) for start in range(0, len(frame), size))
     held: list[Array] = []
     count = row = 0
     for batch in batches:

@@ -20,7 +20,10 @@ KINDS = (".csv", ".parquet", ".jsonl")
 
 
 def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], model: str, **extra: Any) -> pa.Table:
-    """One row a sample: source, index, score, p_value, flagged, alpha, threshold, model, and what else is given."""
+    """One row a sample: source, index, score, p_value, flagged, alpha, threshold, model, and what else is given.
+
+    `flagged` is null for a step of a series that no window scores.
+    """
     n = len(verdict)
     return pa.table(
         {
@@ -28,7 +31,7 @@ def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], mode
             "index": index,
             "score": verdict.score,
             "p_value": verdict.p_value,
-            "flagged": verdict.flagged,
+            "flagged": pa.array(verdict.flagged, mask=verdict.unscored),
             "alpha": np.full(n, verdict.alpha),
             "threshold": np.full(n, verdict.threshold),
             "model": pa.array([model] * n, pa.string()),

@@ -1,40 +1,43 @@
 """The Scorer: a model and its calibration, in one thing that is saved, loaded and used.
 
-Rows are scored in blocks of exactly `BLOCK` rows, the last one filled up. Matrix kernels choose their order of
-summation by the size of a batch, so a fixed size gives a row the same bits alone, in any batch and in any order.
+A scorer judges samples, or, with a rule for it, the steps of a series. It knows what its input looks like (columns of a
+table, channels of a series) where the data it was trained on said so.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import deepad
-from deepad.baselines.base import Baseline
-from deepad.detectors.base import Detector, plain_values, require_fitted
-from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, DataLeakError, InputError
-from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows
+from deepad.data.windows import StepRule
+from deepad.detectors.base import Detector, require_fitted
+from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
+from deepad.fingerprint import digest_of
 from deepad.rooms import members
-from deepad.scoring.artifact import canonical_json, read_artifact, sha256, write_artifact
+from deepad.schema import TableSchema
+from deepad.scoring.artifact import read_artifact, write_artifact
+from deepad.scoring.blocks import BLOCK, Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold
-from deepad.scoring.inputs import in_blocks
+from deepad.scoring.heldout import score_samples, score_stretches
+from deepad.scoring.inputs import as_series, in_blocks
+from deepad.scoring.models import CONTRACTS, Schema, describe, model_id, rebuild, schema_from_dict
+from deepad.scoring.steps import StepScorer, score_series
 from deepad.scoring.verdict import Verdict
 
-BLOCK = 256
 MANIFEST = "scorer.json"
 FORMAT = "deepad.scorer"
-CONTRACTS = {"detectors": "Detector", "baselines": "Baseline"}
-_KEYS = frozenset({"calibration", "created_utc", "data", "decision", "deepad", "id", "model"})
+_KEYS = frozenset({"calibration", "created_utc", "data", "decision", "deepad", "id", "inputs", "model", "steps"})
+_ADDED = {2: {"inputs": None, "steps": None}}
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """A detector or baseline with its calibration: raw samples in, `Verdict` out.
+    """A detector or baseline with its calibration: raw samples, or a raw series, in, `Verdict` out.
 
     Attributes:
         model: the fitted detector or baseline.
@@ -43,21 +46,32 @@ class Scorer:
         kind: guarantee used when a call asks for none.
         delta: with `kind="pac"`, the allowed probability of an unlucky calibration draw.
         provenance: plain values that say where the data came from.
+        steps: how the steps of a series are scored from windows; None for a scorer of samples.
+        inputs: columns of the table or channels of the series that is taken; None if that was not known in training.
 
     Raises:
         CalibrationMismatchError: the calibration was made from another model.
         InsufficientCalibrationError: `alpha` cannot be guaranteed.
+        ValueError: a promise for steps of a series, or inputs or steps that do not fit the model.
     """
 
-    model: Detector | Baseline
+    model: Model
     calibration: Calibration
     alpha: float = 0.05
     kind: str = "marginal"
     delta: float | None = None
     provenance: dict[str, Any] | None = None
+    steps: StepRule | None = None
+    inputs: Schema | None = None
 
     def __post_init__(self) -> None:
         self._require_pair()
+        if self.steps is not None:
+            if self.model.shape[0] != self.steps.window_size or len(self.model.shape) != 2:
+                raise ValueError(f"windows of {self.steps.window_size} steps are not what {self.model.shape} means")
+            self._require_promise(self.kind)
+        if self.inputs is not None and self.inputs.size != self.model.shape[-1]:
+            raise ValueError(f"the inputs have {self.inputs.size} values, the model takes shape {self.model.shape}")
         _ = self.threshold  # an impossible promise is refused here, not at the first call
 
     def _require_pair(self) -> None:
@@ -67,26 +81,39 @@ class Scorer:
                 f"{self.id[:12]}: calibrate this model on held-out normal data"
             )
 
+    def _require_promise(self, kind: str) -> None:
+        """Refuse a promise about scores that depend on each other."""
+        if kind != "none" and (self.steps is not None or self.kind == "none"):
+            what = "steps of a series depend on each other" if self.steps else "this scorer was calibrated without one"
+            raise ValueError(f"kind={kind!r} cannot be promised: {what}; use kind='none', whose level is nominal")
+
     # ---- making one --------------------------------------------------------------------------------------------
 
     @classmethod
     def calibrate(
         cls,
-        model: Detector | Baseline,
+        model: Model,
         x: Any,
         *,
         alpha: float = 0.05,
-        kind: str = "marginal",
+        kind: str | None = None,
         delta: float | None = None,
+        steps: StepRule | str | None = None,
+        inputs: Schema | None = None,
     ) -> "Scorer":
-        """Calibrate a fitted model on held-out normal samples.
+        """Calibrate a fitted model on held-out normal samples, or on held-out normal stretches of a series.
 
         Args:
             model: a trained detector or a fitted baseline.
-            x: normal samples (N, *shape) that neither trained nor selected the model, or an iterable of batches.
+            x: normal samples (N, *shape) that neither trained nor selected the model, or an iterable of batches; with
+                `steps`, normal steps (N, C) of a series, or a list of unbroken stretches of it.
             alpha: false-alarm rate, in (0, 1).
-            kind: `"marginal"` or `"pac"`, see `deepad.scoring.guarantee`.
+            kind: `"marginal"`, `"pac"` or `"none"`, see `deepad.scoring.guarantee`. If not given, `"marginal"` for
+                samples (`"pac"` with delta) and `"none"` for steps and windows (T, C): to ask for a promise on windows
+                is to assert that they do not overlap and are exchangeable. For steps none is made.
             delta: for `"pac"`, the allowed probability of an unlucky calibration draw.
+            steps: how steps are scored, a rule of `deepad.data.windows` by name or with its stride; None for samples.
+            inputs: the schema of the raw input; that of the data the model was trained on if not given.
 
         Raises:
             NotFittedError: the model has not been trained.
@@ -97,16 +124,19 @@ class Scorer:
         """
         if isinstance(model, Detector):
             require_fitted(model)
-        seen: list[Fingerprints] = []
-        scores = [_score(model, block) for block in _watched(in_blocks(x, model.shape, BLOCK, labelled=False), seen)]
-        if not scores:
-            raise InputError("calibration needs normal samples, got none")
-        calibration_rows = np.concatenate(seen)
+        inputs = schema_from_dict(model.inputs) if inputs is None else inputs
+        if kind is None:
+            dependent = steps is not None or len(model.shape) == 2
+            kind = "none" if dependent and delta is None else "marginal" if delta is None else "pac"
+        if isinstance(steps, str):
+            steps = StepRule(model.shape[0], steps)  # type: ignore[arg-type] # the rule checks itself
+        if steps is None:
+            scores, calibration_rows = score_samples(model, x, inputs)
+        else:
+            scores, calibration_rows = score_stretches(model, x, inputs, steps)
         fit_rows = model.fit_rows
-        if fit_rows is not None:  # a model loaded from an artifact has only their digest
-            check_disjoint(fit_rows, calibration_rows)
         calibration = Calibration.fit(
-            np.concatenate(scores),
+            scores,
             tie_rtol=TIE_RTOL if isinstance(model, Detector) else 1e-9,
             scorer_id=model_id(model),
         )
@@ -114,7 +144,7 @@ class Scorer:
             "calibration": {"n": len(calibration_rows), "digest": digest_of(calibration_rows)},
             "fit": None if fit_rows is None else {"n": len(fit_rows), "digest": digest_of(fit_rows)},
         }
-        return cls(model, calibration, alpha, kind, delta, provenance)
+        return cls(model, calibration, alpha, kind, delta, provenance, steps, inputs)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, x: Any, **decision: Any) -> "Scorer":
@@ -126,10 +156,12 @@ class Scorer:
     def __call__(
         self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
     ) -> Verdict:
-        """Judge raw samples (N, *shape), or an iterable of batches of them.
+        """Judge raw samples (N, *shape), or an iterable of batches of them; with `steps`, the steps (N, C) of a series.
 
         Args:
-            x: samples, in the units the model was trained on.
+            x: samples, in the units the model was trained on, or a data frame with the columns of `inputs`. With
+                `steps`, an array (N, C), a list of unbroken stretches, or a data frame of a recording: the verdict has
+                one entry a step, for a data frame one a row.
             alpha: false-alarm rate for this call.
             kind: guarantee for this call; if not given, the scorer's own, or `"pac"` if delta is given.
             delta: for `"pac"`.
@@ -138,34 +170,61 @@ class Scorer:
             InputError: x cannot be used as it arrived.
             InsufficientCalibrationError: `alpha` cannot be guaranteed.
         """
-        blocks = list(self.stream(x, alpha=alpha, kind=kind, delta=delta))
+        threshold = self._threshold_for(alpha, kind, delta)
+        if self.steps is not None:
+            stretches, step_of_row = as_series(x, self.model.shape[1], self.inputs)
+            score = np.concatenate([score_series(self.model, self.steps, stretch) for stretch in stretches])
+            if step_of_row is not None:
+                score = np.where(step_of_row < 0, np.nan, score[step_of_row])
+            return self._judge(score, threshold)
+        blocks = [score_block(self.model, block) for block in self._blocks(x)]
         if not blocks:
             raise InputError("got no samples to judge")
-        return replace(
-            blocks[0],
-            score=np.concatenate([block.score for block in blocks]),
-            p_value=np.concatenate([block.p_value for block in blocks]),
-            flagged=np.concatenate([block.flagged for block in blocks]),
-        )
+        return self._judge(np.concatenate(blocks), threshold)
 
     def stream(
         self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
     ) -> Iterator[Verdict]:
-        """Judge block by block, in bounded memory; arguments as in a call."""
+        """Judge as the input comes, in bounded memory; arguments as in a call.
+
+        Samples are judged block by block. With `steps`, x is an iterable of arrays (n, C), the next steps of one
+        unbroken series each: a verdict covers the steps they decide, and all verdicts together are that of a call.
+        """
+        threshold = self._threshold_for(alpha, kind, delta)
+        if self.steps is None:
+            for block in self._blocks(x):
+                yield self._judge(score_block(self.model, block), threshold)
+            return
+        scorer = StepScorer(self.model, self.steps)
+        for chunk in x:
+            (steps,), _ = as_series(chunk, self.model.shape[1], None)
+            yield self._judge(scorer.push(steps), threshold)
+        yield self._judge(scorer.close(), threshold)
+
+    def _blocks(self, x: Any) -> Iterator[NDArray[Any]]:
+        table = self.inputs if isinstance(self.inputs, TableSchema) else None
+        return in_blocks(x, self.model.shape, BLOCK, table=table)
+
+    def _threshold_for(self, alpha: float | None, kind: str | None, delta: float | None) -> Threshold:
+        """The threshold of one call."""
         if kind is None:
             kind, delta = (self.kind, self.delta) if delta is None else ("pac", delta)
-        threshold = self.calibration.threshold(self.alpha if alpha is None else alpha, kind=kind, delta=delta)
-        for block in in_blocks(x, self.model.shape, BLOCK):
-            score = _score(self.model, block)
-            ranks = self.calibration.ranks(score)
-            yield Verdict(
-                score=score,
-                p_value=self.calibration.p_of_ranks(ranks),
-                flagged=ranks <= threshold.k,  # rank 0 is a NaN score
-                alpha=threshold.guarantee.alpha,
-                threshold=threshold.value,
-                guarantee=threshold.guarantee,
-            )
+        self._require_promise(kind)
+        return self.calibration.threshold(self.alpha if alpha is None else alpha, kind=kind, delta=delta)
+
+    def _judge(self, score: Scores, threshold: Threshold) -> Verdict:
+        ranks = self.calibration.ranks(score)
+        unscored = None if self.steps is None else np.isnan(score)
+        flagged = ranks <= threshold.k  # rank 0 is a NaN score
+        return Verdict(
+            score=score,
+            p_value=self.calibration.p_of_ranks(ranks),
+            flagged=flagged if unscored is None else flagged & ~unscored,
+            alpha=threshold.guarantee.alpha,
+            threshold=threshold.value,
+            guarantee=threshold.guarantee,
+            unscored=unscored,
+        )
 
     # ---- keeping it --------------------------------------------------------------------------------------------
 
@@ -183,9 +242,11 @@ class Scorer:
         """What this scorer is, as plain values: id, model, calibration, decision and where the data came from."""
         return {
             "id": self.id,
-            "model": _describe(self.model),
+            "model": describe(self.model),
             "calibration": self.calibration.to_dict(),
             "decision": {"alpha": self.alpha, "kind": self.kind, "delta": self.delta},
+            "steps": None if self.steps is None else vars(self.steps),
+            "inputs": None if self.inputs is None else self.inputs.to_dict(),
             "data": self.provenance,
         }
 
@@ -222,10 +283,10 @@ class Scorer:
             CalibrationMismatchError: model and calibration do not belong together.
         """
         document, arrays = read_artifact(
-            folder, MANIFEST, format=FORMAT, keys=_KEYS, groups=frozenset({"model", "calibration"})
+            folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=frozenset({"model", "calibration"})
         )
         try:
-            model = _rebuild(document["model"], arrays["model"])
+            model = rebuild(document["model"], arrays["model"])
             held = document["calibration"]
             scores = arrays["calibration"]["scores"]
             if scores.dtype != np.float64 or type(held["n"]) is not int or scores.shape != (held["n"],):
@@ -238,74 +299,11 @@ class Scorer:
                 raise ValueError("unknown keys")
             if document["id"] != model_id(model):
                 raise ValueError("the model is not the one the manifest names")
-            return cls(model, calibration, decision["alpha"], decision["kind"], decision["delta"], document["data"])
+            steps = None if document["steps"] is None else StepRule(**document["steps"])
+            inputs = schema_from_dict(document["inputs"])
+            alpha, kind, delta = decision["alpha"], decision["kind"], decision["delta"]
+            return cls(model, calibration, alpha, kind, delta, document["data"], steps, inputs)
         except CalibrationMismatchError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ArtifactCorruptError(f"{folder} does not describe a scorer: {str(error)[:160]}") from None
-
-
-def model_id(model: Detector | Baseline) -> str:
-    """SHA-256 over class, arguments, shape and state arrays."""
-    arrays = {
-        name: [array.dtype.str, list(array.shape), sha256(array.tobytes())]
-        for name, array in model.state_arrays().items()
-    }
-    return sha256(canonical_json([_describe(model), arrays]))
-
-
-def check_disjoint(fit_rows: Fingerprints, calibration_rows: Fingerprints) -> None:
-    """Raise `DataLeakError` if rows that fitted a model are among those that calibrate it."""
-    shared = np.isin(calibration_rows, fit_rows)
-    if shared.any():
-        raise DataLeakError(
-            f"{int(shared.sum())} of {len(calibration_rows)} calibration rows trained or selected this model (first at "
-            f"row {int(np.argmax(shared))}): their scores are too low; calibrate on rows the model has not seen"
-        )
-
-
-def _watched(blocks: Iterable[NDArray[Any]], seen: list[Fingerprints]) -> Iterator[NDArray[Any]]:
-    for block in blocks:
-        seen.append(fingerprint_rows(block))
-        yield block
-
-
-def _score(model: Detector | Baseline, block: NDArray[Any]) -> Scores:
-    """Scores (B,) of at most `BLOCK` samples (B, *shape)."""
-    if isinstance(model, Baseline):
-        return model.score(_filled(block, np.float64))[: len(block)]
-    training = model.training
-    if training:
-        model.eval()
-    with torch.inference_mode(), np.errstate(over="ignore"):  # a value too large for float32 scores +inf
-        score = model.score(torch.from_numpy(_filled(block, np.float32)).to(model.device))
-    if training:
-        model.train()
-    return score[: len(block)].double().cpu().numpy()
-
-
-def _filled(block: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
-    """The block with its last row repeated up to `BLOCK` rows."""
-    filled = np.empty((BLOCK, *block.shape[1:]), dtype)
-    filled[: len(block)] = block
-    filled[len(block) :] = block[-1]
-    return filled
-
-
-def _describe(model: Detector | Baseline) -> dict[str, Any]:
-    room, arguments = ("detectors", dict(model.hparams)) if isinstance(model, Detector) else ("baselines", model.params)
-    return {"room": room, "tag": type(model).__name__, "arguments": plain_values(arguments), "shape": list(model.shape)}
-
-
-def _rebuild(description: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Detector | Baseline:
-    """The model a manifest describes: one of ours, by its tag."""
-    if description.keys() != {"room", "tag", "arguments", "shape"}:
-        raise ValueError("the model entry is malformed")
-    tag, room = description["tag"], description["room"]
-    known = members(room, CONTRACTS[room]) if room in CONTRACTS else {}
-    if tag not in known:
-        raise ValueError(f"no model called {str(tag)[:60]!r} in this version of deepad")
-    model: Detector | Baseline = known[tag].from_state(description["arguments"], arrays)  # type: ignore[attr-defined]
-    if isinstance(model, Baseline):
-        model.shape = tuple(description["shape"])
-    return model

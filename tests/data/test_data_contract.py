@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepad.data import MNIST, Digits, FashionMNIST
+from deepad.data import MNIST, Digits, FashionMNIST, Table
 from deepad.data.base import DataModule, EpochShuffle, Rows, Splits, choose_classes, deal
 from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
 from deepad.rooms import members
@@ -30,6 +30,8 @@ class Doubled(DataModule):
 def make(name):
     if name == "Digits":
         return Digits()
+    if name == "Table":
+        return Table(generator="transactions", generator_args={"rows": 1000})
     pytest.skip(f"{name} is checked where its files are")
 
 

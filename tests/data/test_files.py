@@ -536,7 +536,7 @@ def test_a_column_of_dates_is_refused(tmp_path, content):
     refused(text(tmp_path / "x.csv", content), match="not numbers")
 
 
-@pytest.mark.parametrize("content", ["a\n1\n", "a,b,c\n1,2,3\n", "1,2,3\n4,5,6\n", "a;b\n1;2\n"])
+@pytest.mark.parametrize("content", ["a\n1\n", "a,b,c\n1,2,3\n", "1,2,3\n4,5,6\n", "a|b\n1|2\n"])
 def test_another_number_of_columns_is_refused(tmp_path, content):
     refused(text(tmp_path / "x.csv", content))
 

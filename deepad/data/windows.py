@@ -1,0 +1,160 @@
+"""Windows of a series, and the scores of its steps from the windows that cover them.
+
+A series is an array (N, C), time by channel, held once. Its windows (M, T, C) are a view of it: memory does not grow
+with their overlap. A step is covered by up to T windows, and a *rule* says what its score is made of:
+
+| rule     | score of step t                                                      | looks ahead of t |
+|----------|----------------------------------------------------------------------|------------------|
+| `last`   | what step t adds to the score of the window that ends with it        | no (causal)      |
+| `window` | the whole score of the window that ends with it                      | no (causal)      |
+| `mean`   | mean of what step t adds to the scores of all windows that cover it  | T - 1 steps      |
+| `median` | median of the same                                                   | T - 1 steps      |
+| `max`    | largest of the same                                                  | T - 1 steps      |
+
+A step that no window scores (the first T - 1 under a causal rule, and those that a stride skips) has the score NaN,
+never 0.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Rule = Literal["last", "window", "mean", "median", "max"]
+RULES = ("last", "window", "mean", "median", "max")
+CAUSAL = ("last", "window")
+_REDUCE: dict[str, Any] = {"mean": np.nanmean, "median": np.nanmedian, "max": np.nanmax}
+
+Series = TypeVar("Series", NDArray[Any], torch.Tensor)
+
+
+def windows_of(series: Series, window_size: int) -> Series:
+    """All windows (N - T + 1, T, C) of a series (N, C), as a view that must not be written to.
+
+    Raises:
+        ValueError: fewer steps than a window has.
+    """
+    if window_size < 1 or len(series) < window_size:
+        raise ValueError(f"a window of {window_size} steps does not fit into a series of {len(series)}")
+    if isinstance(series, torch.Tensor):
+        return series.unfold(0, window_size, 1).transpose(1, 2)
+    return np.lib.stride_tricks.sliding_window_view(series, window_size, axis=0).swapaxes(1, 2)
+
+
+@dataclass(frozen=True)
+class StepRule:
+    """How windows of `window_size` steps, `stride` apart, score the steps of a series; see the module docstring.
+
+    Raises:
+        ValueError: an unknown rule, or a size or stride that is no positive whole number, or a stride that leaves
+            steps between two windows out.
+    """
+
+    window_size: int
+    rule: Rule = "last"
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
+        for name, value in (("window_size", self.window_size), ("stride", self.stride)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        if self.stride > self.window_size:
+            raise ValueError(f"stride {self.stride} skips steps between windows of {self.window_size}")
+
+    @property
+    def causal(self) -> bool:
+        """Whether a step is scored without its own future."""
+        return self.rule in CAUSAL
+
+    @property
+    def whole(self) -> bool:
+        """Whether a window counts by its whole score instead of by what its steps add."""
+        return self.rule == "window"
+
+    def gather(self, errors: NDArray[np.float64], first: int, steps: range) -> NDArray[np.float64]:
+        """Scores (n,) of a range of steps from the windows that are at hand.
+
+        Args:
+            errors: what steps add to the scores of consecutive windows (M, T), or their scores (M, 1) for `window`.
+            first: number of the first of these windows; window i starts at step i * stride.
+            steps: the steps to score, counted from the beginning of the series.
+        """
+        t, size = np.arange(steps.start, steps.stop), self.window_size
+        if self.causal:
+            window, left = np.divmod(t - size + 1, self.stride)
+            known = (left == 0) & (window >= first) & (window < first + len(errors))
+            scores = np.full(len(t), np.nan)
+            scores[known] = errors[window[known] - first, -1]
+            return scores
+        covering = -(-size // self.stride)
+        window = t[:, None] // self.stride - np.arange(covering)  # the latest that may cover t, and those before
+        place = t[:, None] - window * self.stride
+        known = (window >= first) & (window < first + len(errors)) & (place < size)
+        values = np.full(window.shape, np.nan)
+        values[known] = errors[window[known] - first, place[known]]
+        scored = np.flatnonzero(known.any(1))
+        scores = np.full(len(t), np.nan)
+        if len(scored):
+            scores[scored] = _REDUCE[self.rule](values[scored], axis=1)
+        return scores
+
+
+class StepWindows:
+    """Cuts the steps of one stretch of a series into windows as they come, with the context each needs.
+
+    Args:
+        rule: size and stride of the windows.
+    """
+
+    def __init__(self, rule: StepRule) -> None:
+        self.rule = rule
+        self.seen = 0
+        """Steps taken so far."""
+        self.made = 0
+        """Windows made so far; window i starts at step i * stride."""
+        self._context: NDArray[Any] | None = None
+
+    def take(self, steps: NDArray[Any]) -> NDArray[Any] | None:
+        """Windows (m, T, C) that the next steps (n, C) complete, as a view; None if they complete none."""
+        size, stride = self.rule.window_size, self.rule.stride
+        rows = steps if self._context is None else np.concatenate([self._context, steps])
+        self.seen += len(steps)
+        begin = self.made * stride - (self.seen - len(rows))  # of the next window, in rows
+        count = max(0, (len(rows) - begin - size) // stride + 1)
+        self.made += count
+        # a copy, so that a caller who fills one buffer again and again does not change what was seen
+        self._context = rows[max(begin + count * stride, 0) :].copy()
+        return windows_of(rows[begin:], size)[: count * stride : stride] if count else None
+
+
+def dominant_period(series: NDArray[Any], *, shortest: int = 4, longest: int | None = None) -> int | None:
+    """Length in steps of the strongest cycle of a series (N, C), None where there is none.
+
+    The autocorrelations of the channels, each after a straight line was taken out, are averaged, and the cycle is at
+    the highest of their local maxima that stands out of noise (2.5 / sqrt(N)).
+
+    Args:
+        series: finite numbers; channels that never vary are left out.
+        shortest: least period looked for.
+        longest: largest period looked for; a third of the series if not given.
+    """
+    x = np.asarray(series, np.float64)
+    n = len(x)
+    longest = n // 3 if longest is None else min(longest, n // 3)
+    if longest <= shortest:
+        return None
+    line = np.stack([np.ones(n), np.linspace(-1, 1, n)], 1)
+    x = x - line @ np.linalg.lstsq(line, x, rcond=None)[0]
+    x = x[:, np.square(x).mean(0) > 1e-12]
+    if not x.shape[1]:
+        return None
+    power = np.abs(np.fft.rfft(x, 2 * n, axis=0)) ** 2
+    correlation = np.fft.irfft(power, axis=0)[: longest + 2]
+    mean = (correlation / correlation[0]).mean(1)
+    lags = np.arange(shortest, longest + 1)
+    peaks = lags[(mean[lags] > mean[lags - 1]) & (mean[lags] >= mean[lags + 1]) & (mean[lags] > 2.5 / np.sqrt(n))]
+    return int(peaks[np.argmax(mean[peaks])]) if len(peaks) else None

@@ -1,0 +1,169 @@
+"""Data frames of any library as one Arrow table, and what its columns hold: numbers or categories."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepad.errors import InputError
+
+Frame = Any  # a pyarrow.Table, which has no types to import
+MISSING = "(missing)"
+"""How a missing category is written."""
+EXACT = 1 << 53
+"""Whole numbers beyond this are not exact as float64, so different ids would look the same."""
+
+
+def as_frame(x: Any) -> Frame | None:
+    """A data frame as a `pyarrow.Table`, its index dropped; None if x is no data frame.
+
+    Args:
+        x: a frame of pandas, polars, pyarrow, or any other with `__arrow_c_stream__` or `__dataframe__`.
+
+    Raises:
+        InputError: column names that are not text or that repeat, or a column of mixed types.
+    """
+    pandas = any(base.__module__.partition(".")[0] == "pandas" for base in type(x).__mro__)
+    framed = hasattr(x, "columns") or hasattr(x, "schema")
+    if not framed or not (pandas or hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__")):
+        return None
+    import pyarrow as pa
+
+    names = list(getattr(x, "columns", ())) if pandas else []
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"the columns of a table must be named by text, got {listed(list(map(repr, names)))}")
+    _require_unique(names)
+    try:
+        if pandas:
+            table = pa.Table.from_pandas(x, preserve_index=False)
+        elif hasattr(x, "__arrow_c_stream__"):
+            table = x if isinstance(x, pa.Table) else pa.table(x)
+        else:
+            from pyarrow.interchange import from_dataframe
+
+            table = from_dataframe(x)
+    except (pa.ArrowException, TypeError, ValueError) as error:  # what follows the first words are the data themselves
+        where = [text for text in map(str, error.args) if text.startswith("Conversion failed for column")]
+        reason = where[0] if where else type(error).__name__
+        raise InputError(f"the data frame cannot be read ({reason}): give each column one type") from None
+    _require_unique(table.column_names)
+    return table
+
+
+def _require_unique(names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise InputError(f"the columns {listed(repeated)} occur more than once: rename or drop them")
+
+
+def require_frame(x: Any) -> Frame:
+    """What `as_frame` gives.
+
+    Raises:
+        InputError: x is no data frame, or one that cannot be read.
+    """
+    table = as_frame(x)
+    if table is None:
+        raise InputError(
+            f"got {type(x).__name__} where a table is taken: give a data frame of pandas, polars or pyarrow"
+        )
+    return table
+
+
+def kind_of(name: str, kind: Any) -> str:
+    """`"number"` or `"category"`: what a column of this Arrow type holds.
+
+    Raises:
+        InputError: neither.
+    """
+    from pyarrow import types
+
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
+        return "number"
+    if types.is_dictionary(kind):
+        kind_of(name, kind.value_type)
+        return "category"
+    if _is_text(kind) or types.is_boolean(kind):
+        return "category"
+    if types.is_temporal(kind):
+        advice = "turn it into numbers (the hour, seconds since the last event) or drop it"
+    else:
+        advice = "turn it into numbers or text, or drop it"
+    raise InputError(f"column {name!r} holds {type_name(kind)}: {advice}")
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def type_name(kind: Any) -> str:
+    """What values of this Arrow type are called in messages."""
+    from pyarrow import types
+
+    known = {types.is_temporal: "dates or times", types.is_boolean: "true and false", _is_text: "text"}
+    return next((name for test, name in known.items() if test(kind)), f"values of type {kind}")
+
+
+def numbers_of(name: str, values: Any, first: int) -> NDArray[np.float64]:
+    """A column of numbers (N,), NaN where missing.
+
+    Raises:
+        InputError: infinite values, or whole numbers beyond 2**53.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_integer(values.type):
+        whole = values.fill_null(0).to_numpy()
+        large = whole > EXACT
+        if whole.dtype.kind == "i":
+            large |= whole < -EXACT
+        advice = "take an id as text or drop it; subtract an offset from a count"
+        refuse_where(large, name, "whole numbers beyond 2**53", advice, first)
+    numbers = np.asarray(values.cast(pa.float64(), safe=False).to_numpy(), np.float64)
+    refuse_where(np.isinf(numbers), name, "infinite values", "drop or replace them", first)
+    return numbers
+
+
+def refuse_where(bad: NDArray[np.bool_], name: str, what: str, advice: str, first: int) -> None:
+    """Raise `InputError` if some values (N,) of a column are bad, with their number and the first row."""
+    if bad.any():
+        where = f"first at row {first + int(np.argmax(bad))}"
+        raise InputError(f"column {name!r} has {int(bad.sum())} {what} ({where}): {advice}")
+
+
+def words_of(values: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """A column of categories as codes (N,) into distinct values, written as text; a missing value is the last."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if _is_text(values.type):
+        values = values.cast(pa.large_string())
+    if pa.types.is_null(values.type) or not len(values):
+        return np.full(len(values), -1), [MISSING]
+    encoded = values.combine_chunks().dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return codes, [*map(written, encoded.dictionary.to_pylist()), MISSING]
+
+
+def written(value: Any) -> str:
+    """A category as text: whole numbers without a point, NaN as missing."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    number = float(value)
+    if math.isnan(number):
+        return MISSING
+    return str(int(number)) if number.is_integer() and abs(number) <= EXACT else repr(number)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

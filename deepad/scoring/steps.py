@@ -1,0 +1,85 @@
+"""Scores of the steps of a series, as they come or all at once, with the same bits either way.
+
+Windows are cut from the steps with the context each needs, scored in blocks, and what falls on each step is put
+together by a rule (`deepad.data.windows`). Memory is the series, its scores and one block, whatever the overlap.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepad.data.windows import StepRule, StepWindows
+from deepad.scoring.blocks import BLOCK, Model, score_block, score_steps_of_block
+from deepad.scoring.conformal import Scores
+
+CHUNK = 16 * BLOCK
+"""Steps taken at once from a series that is at hand as a whole."""
+
+
+class StepScorer:
+    """Scores the steps of one unbroken stretch of a series as they come.
+
+    Args:
+        model: takes windows (T, C).
+        rule: how windows score steps.
+    """
+
+    def __init__(self, model: Model, rule: StepRule) -> None:
+        self.model, self.rule = model, rule
+        self.told = 0
+        """Steps whose score has been given."""
+        self._windows = StepWindows(rule)
+        self._errors = np.empty((0, 1 if rule.causal else rule.window_size))
+        self._first = 0  # number of the window that the first of these errors belongs to
+
+    def push(self, steps: NDArray[np.generic]) -> Scores:
+        """Scores (m,) of the steps that the next steps (n, C) decide, in order: NaN for a step that no window scores.
+
+        A causal rule decides each step at once, the others T - 1 steps later.
+        """
+        made = self._windows.take(steps)
+        if made is not None:
+            scored = [self._score(made[start : start + BLOCK]) for start in range(0, len(made), BLOCK)]
+            self._errors = np.concatenate([self._errors, *scored])
+        seen, rule = self._windows.seen, self.rule
+        # all windows that start at or before a step must have been seen
+        return self._tell(seen if rule.causal else max(self.told, self._windows.made * rule.stride))
+
+    def close(self) -> Scores:
+        """Scores of the steps that were still waiting for their future; nothing may be pushed after."""
+        return self._tell(self._windows.seen)
+
+    def _score(self, block: NDArray[np.generic]) -> Scores:
+        if self.rule.whole:
+            return score_block(self.model, block)[:, None]
+        errors = score_steps_of_block(self.model, block)
+        return errors[:, -1:] if self.rule.causal else errors
+
+    def _tell(self, until: int) -> Scores:
+        until = min(until, self._windows.seen)
+        scores = self.rule.gather(self._errors, self._first, range(self.told, until))
+        self.told = until
+        # windows that end before the next step to tell are not needed again
+        size, stride = self.rule.window_size, self.rule.stride
+        needed = max(0, -(-(until - size + 1) // stride))
+        gone = min(needed - self._first, len(self._errors))
+        if gone > 0:
+            self._errors, self._first = self._errors[gone:], self._first + gone
+        return scores
+
+
+def score_series(model: Model, rule: StepRule, series: NDArray[np.generic]) -> Scores:
+    """Scores (N,) of the steps of an unbroken series (N, C), NaN where no window scores a step."""
+    scores = np.empty(len(series))
+    scorer, done = StepScorer(model, rule), 0
+    for chunk in _chunks(series, scorer):
+        scores[done : done + len(chunk)] = chunk
+        done += len(chunk)
+    return scores
+
+
+def _chunks(series: NDArray[np.generic], scorer: StepScorer) -> Iterator[Scores]:
+    for start in range(0, len(series), CHUNK):
+        yield scorer.push(series[start : start + CHUNK])
+    yield scorer.close()
