@@ -15,7 +15,6 @@ of their timestamps. What cannot be decided without knowing the plant is refused
 | another sampling interval   | refused where it is off by more than half                                            |
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,9 @@ Duplicates = Literal["refuse", "first", "last", "mean"]
 Index = NDArray[np.int64]
 
 SECOND = 1_000_000_000
-_ZONE = r"(Z|[+-]\d\d:?\d\d)$"
+LATEST = 9.2e9
+"""Seconds from 1970 that nanoseconds of 64 bits can tell, until 2261."""
+_ZONE = r"(Z|:\d\d[\d.,]*[+-]\d\d(:?\d\d)?)$"
 
 
 @dataclass(frozen=True)
@@ -88,19 +89,21 @@ class SeriesSchema:
 
     def __post_init__(self) -> None:
         names = self.channels
-        if not names or len(set(names)) != len(names) or not all(type(name) is str for name in names):
+        if not names or not all(type(name) is str for name in names) or len(set(names)) != len(names):
             raise ValueError("a series must have channels, each with a name of its own")
         if self.time is not None and (type(self.time) is not str or self.time in names):
             raise ValueError(f"the column of timestamps must be named and be no channel, got {self.time!r}")
+        for name in (*names, self.time or ""):
+            name.encode()  # half a surrogate pair, which JSON can spell, is no text: UnicodeEncodeError, a ValueError
         if self.missing not in get_args(Missing) or self.duplicates not in get_args(Duplicates):
             raise ValueError(
                 f"missing must be one of {', '.join(get_args(Missing))} and duplicates one of "
                 f"{', '.join(get_args(Duplicates))}, got {self.missing!r} and {self.duplicates!r}"
             )
-        if type(self.max_gap) not in (int, float) or not self.max_gap >= 1:
-            raise ValueError(f"max_gap must be a number >= 1, got {self.max_gap!r}")
-        if self.interval is not None and not (type(self.interval) in (int, float) and self.interval > 0):
-            raise ValueError(f"interval must be a positive number of seconds, got {self.interval!r}")
+        if type(self.max_gap) not in (int, float) or not 1 <= self.max_gap <= LATEST:
+            raise ValueError(f"max_gap must be a number >= 1, got {str(self.max_gap)[:40]}")
+        if self.interval is not None and not (type(self.interval) in (int, float) and 0 < self.interval <= LATEST):
+            raise ValueError(f"interval must be a positive number of seconds, got {str(self.interval)[:40]}")
 
     @property
     def size(self) -> int:
@@ -149,7 +152,8 @@ class SeriesSchema:
             spacing = np.diff(time)
             typical = float(np.median(spacing))
             self._require_interval(typical / SECOND)
-            starts = np.concatenate([starts, np.flatnonzero(spacing > self.max_gap * typical) + 1])
+            expected = typical if self.interval is None else self.interval * SECOND
+            starts = np.concatenate([starts, np.flatnonzero(spacing > self.max_gap * expected) + 1])
             if len(starts) > 1:
                 notes.append(f"split at {len(starts) - 1} gaps of more than {self.max_gap:g} intervals")
         return self._without_missing(values, time, starts, step_of_row, notes)
@@ -277,7 +281,11 @@ def times_of(table: Frame, name: str) -> Index:
     missing = np.asarray(column.is_null(nan_is_null=True))
     refuse_where(missing, name, "missing timestamps", "drop those rows", 0)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return np.round(np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False)) * SECOND).astype(np.int64)
+        seconds = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+        refuse_where(~(np.abs(seconds) < LATEST), name, "numbers beyond the year 2261", "give seconds", 0)
+        return np.round(seconds * SECOND).astype(np.int64)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         zoned = [bool(re.search(_ZONE, text.strip())) for text in column.to_pylist()]
         if any(zoned) and not all(zoned):
@@ -291,8 +299,11 @@ def times_of(table: Frame, name: str) -> Index:
             raise InputError(f"column {name!r} is no column of times: write them as 2026-01-31 23:59:59") from None
     if not pa.types.is_temporal(column.type) or pa.types.is_duration(column.type) or pa.types.is_time(column.type):
         raise InputError(f"column {name!r} holds {column.type}, not times: give timestamps or seconds")
-    zone = getattr(column.type, "tz", None)
-    return np.asarray(column.cast(pa.timestamp("ns", tz=zone)).cast(pa.int64()).to_numpy(zero_copy_only=False))
+    try:
+        column = column.cast(pa.timestamp("ns", tz=getattr(column.type, "tz", None)))
+    except pa.ArrowInvalid:
+        raise InputError(f"column {name!r} holds times before 1678 or after 2261, which cannot be counted") from None
+    return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
 
 
 def time_column(table: Frame) -> str | None:
@@ -311,7 +322,6 @@ def time_column(table: Frame) -> str | None:
 
 def interval_of(times: Sequence[Index]) -> float | None:
     """Typical seconds between rows of recordings, None where there is nothing to measure."""
-    spacing = [np.diff(np.sort(time)) for time in times]
+    spacing = [np.diff(np.unique(time)) for time in times]
     joined = np.concatenate([np.empty(0, np.int64), *spacing])
-    typical = float(np.median(joined)) / SECOND if len(joined) else math.nan
-    return typical if typical > 0 else None
+    return float(np.median(joined)) / SECOND if len(joined) else None

@@ -205,8 +205,8 @@ class FitCLI(LightningCLI):
         data = self.datamodule
         n = len(data.splits.calibration)
         if data.sequential:
-            StepRule(data.shape[0], decision["rule"] or "last")
-            n = sum(int(stretch.scored.sum()) for stretch in data.stretches("calibration"))
+            rule = StepRule(data.shape[0], decision["rule"] or "last")
+            n = sum(rule.scored(len(stretch.values)) for stretch in data.stretches("calibration"))
             if decision["kind"] not in (None, "none") or decision["delta"] is not None:
                 raise InputError(
                     f"kind={decision['kind'] or 'pac'!r} cannot be promised for a series, whose steps are dependent: "

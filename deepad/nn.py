@@ -205,8 +205,13 @@ class Scaling(nn.Module):
         return bent.view(moved.shape).movedim(0, self._axis).contiguous()
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def fit(self, batches: Iterable[Tensor], *, indicators: Sequence[int] = ()) -> None:
         """Learn the statistics in one pass over raw batches (B, *shape), accumulated in float64.
+
+        Args:
+            batches: training rows.
+            indicators: places of features that say whether something is so: it may never have been so in training,
+                which is worth no warning.
 
         Raises:
             ValueError: no rows, or features that vary by less than float32 can tell.
@@ -234,7 +239,8 @@ class Scaling(nn.Module):
             self._learn_knots(sample, low.flatten(), high.flatten())
         else:
             self._learn_line(moments, sample, low, high)
-        self._warn_of_constants(high == low)
+        constant = (high == low).index_fill(0, torch.tensor(indicators, dtype=torch.int64), False)
+        self._warn_of_constants(constant)
         self.fitted.fill_(True)
 
     def _learn_line(self, moments: _Moments, sample: _Sample, low: Tensor, high: Tensor) -> None:

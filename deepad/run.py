@@ -14,6 +14,7 @@
 import json
 import platform
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from deepad.scoring.records import as_table, open_table
 from deepad.scoring.scorer import Scorer
 from deepad.scoring.verdict import Verdict
 
-FLOOR_ROWS = 50_000
+FLOOR_ROWS, FLOOR_VALUES = 50_000, 40_000_000
+"""Most rows, and most values in them, that a classical model is fitted on."""
 PACKAGES = ("deepad", "torch", "pytorch-lightning", "numpy", "scikit-learn", "safetensors")
 
 
@@ -109,7 +111,7 @@ def _test(scorer: Scorer, data: DataModule) -> tuple[Verdict, NDArray[np.int64],
 
 def _floor(data: DataModule, decision: dict[str, Any]) -> dict[str, Verdict]:
     """The classical verdicts that stand beside the deep one, on the same calibration rows and with the same promise."""
-    rows = data.splits.train
-    chosen = np.random.default_rng(data.seed).permutation(len(rows))[:FLOOR_ROWS]
+    rows, most = data.splits.train, min(FLOOR_ROWS, FLOOR_VALUES // prod(data.shape))
+    chosen = np.random.default_rng(data.seed).permutation(len(rows))[: max(most, 2)]
     baseline = PCAResidual().fit(rows.x[rows.index[np.sort(chosen)]].numpy())
     return {"PCAResidual": _test(Scorer.calibrate(baseline, _calibration(data), **decision), data)[0]}

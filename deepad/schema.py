@@ -136,6 +136,12 @@ class TableSchema:
         """Which of the columns each feature belongs to, by its place: contributions add up over it."""
         return tuple(place for place, column in enumerate(self.columns) for _ in column.features)
 
+    @cached_property
+    def indicators(self) -> tuple[int, ...]:
+        """Places of the features that say whether something is so, by 0 or 1: all but the numbers themselves."""
+        numbers = {column.name for column in self.columns if column.kind == "number"}
+        return tuple(place for place, name in enumerate(self.features) if name not in numbers)
+
     @property
     def size(self) -> int:
         """Number of encoded features."""

@@ -4,7 +4,8 @@
 |------------------|-------------------------------------------------------------------------------------------|
 | samples          | images, arrays, tables whose rows are laid out as samples, by position                    |
 | rows of a table  | CSV and Parquet by the names of the columns; arrays of encoded rows                       |
-| steps of a series| one recording a file: CSV and Parquet by the names of the channels, `.npy` of shape (N, C) |
+| steps of a series| one recording a file, or a folder of them: CSV and Parquet by the names of the channels,   |
+|                  | `.npy` of shape (N, C)                                                                    |
 """
 
 import sys
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow.compute import replace_substring_regex
 from tqdm import tqdm
 
 from deepad.channels import SeriesSchema
-from deepad.data.files import TABLES, Batch, read_labels, read_samples, read_table, record_batches
+from deepad.data.files import TABLES, Batch, find_tables, read_labels, read_samples, read_table, record_batches
+from deepad.data.recordings import FILES
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector
 from deepad.errors import DeepadError, InputError
@@ -60,14 +63,18 @@ def score(options: Namespace, say: Say) -> None:
     n = flagged = invalid = unscored = 0
     parts = _read(options, scorer.model.shape, scorer.inputs, scorer.steps)
     first, name = next(parts), scorer.id[:12]
+    waiting: list[pa.Table] = []  # what is to be written when it is known that any step is scored
     with open_table(options.output, kind=".jsonl" if options.json else ".csv") as writer:
         for part in chain([first], parts):
-            verdict = scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
+            verdict = _judge(scorer, part, options)
             extra = {} if part.time is None else {"time": part.time}
-            writer.write(as_table(verdict, part.source, part.index, name, **extra))
+            waiting.append(as_table(verdict, part.source, part.index, name, **extra))
             n, flagged = n + len(verdict), flagged + int(verdict.flagged.sum())
             invalid += int(verdict.invalid.sum())
             unscored += 0 if verdict.unscored is None else int(verdict.unscored.sum())
+            while waiting and unscored < n:
+                writer.write(waiting.pop(0))
+        _require_scored(scorer, n, unscored)
     law = verdict.guarantee.future_alarms(n)
     report = {
         "n": n,
@@ -98,8 +105,9 @@ def evaluate(options: Namespace, say: Say) -> None:
             if part.y is None:
                 raise InputError(f"no labels at {options.labels}: give a file, or the name of a column or array")
             labels.append(np.asarray(part.y))
-        verdicts.append(scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta))
+        verdicts.append(_judge(scorer, part, options))
     verdict = Verdict.join(verdicts)
+    _require_scored(scorer, len(verdict), 0 if verdict.unscored is None else int(verdict.unscored.sum()))
     if not named:
         labels.append(read_labels(Path(options.labels)))
     result = measure(verdict, _is_anomaly(np.concatenate(labels), options.anomalous))
@@ -113,17 +121,38 @@ def calibrate(options: Namespace, say: Say) -> None:
     detector = Detector.from_checkpoint(options.checkpoint)
     inputs = schema_from_dict(detector.inputs)
     series = isinstance(inputs, SeriesSchema) or options.rule is not None
+    if options.rule is not None and len(detector.shape) != 2:
+        raise InputError(
+            f"--rule {options.rule} is for steps of a series, this model takes samples of shape {detector.shape}: "
+            "leave it out"
+        )
     rule = StepRule(detector.shape[0], options.rule or "last") if series else None
     parts = _read(options, detector.shape, inputs, rule)
     x: Any = (part.x for part in parts)
     if rule is not None:
-        x = [stretch for part in parts for stretch in _stretches(part.x, inputs)]
+        x = list(x)
     elif isinstance(inputs, TableSchema):
         x = (inputs.encode(part.x) if isinstance(part.x, pa.Table) else part.x for part in parts)
     scorer = Scorer.calibrate(detector, x, alpha=options.alpha, kind=options.kind, delta=options.delta, steps=rule)
     scorer.save(options.output)
     guarantee = scorer.threshold.guarantee
     say({"scorer": options.output, **scorer.describe()}, f"{guarantee}\nscorer in {options.output}", options.json)
+
+
+def _judge(scorer: Scorer, part: _Part, options: Namespace) -> Verdict:
+    """The verdict on a part; of a recording that is refused the file is named."""
+    try:
+        return scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
+    except InputError as error:
+        raise InputError(f"{part.source[0]}: {error}" if scorer.steps is not None else str(error)) from None
+
+
+def _require_scored(scorer: Scorer, n: int, unscored: int) -> None:
+    if scorer.steps is not None and unscored == n:
+        raise InputError(
+            f"none of the {n} steps can be scored: that takes windows of {scorer.steps.window_size} steps in a row, "
+            "without gaps; give longer recordings"
+        )
 
 
 def info(options: Namespace, say: Say) -> None:
@@ -151,7 +180,8 @@ def _read(
     """Parts of the inputs under a progress bar, which shows on terminals only."""
     parts: Iterator[_Part]
     if steps is not None:
-        parts = (_recording(Path(path), shape, inputs, label) for path in options.inputs)
+        paths = chain.from_iterable(_recordings(path) for path in options.inputs)
+        parts = (_recording(path, shape, inputs, label) for path in paths)
     elif isinstance(inputs, TableSchema):
         parts = chain.from_iterable(_rows(path, shape, options.ignore, label) for path in options.inputs)
     else:
@@ -183,6 +213,11 @@ def _rows(path: str, shape: tuple[int, ...], ignore: Sequence[str], label: str |
         raise InputError(f"{path} holds no rows")
 
 
+def _recordings(path: str) -> list[Path]:
+    """The file, or the recordings in the folder."""
+    return find_tables(path, kinds=FILES) if Path(path).is_dir() else [Path(path)]
+
+
 def _recording(path: Path, shape: tuple[int, ...], inputs: Schema | None, label: str | None) -> _Part:
     """One recording, with one entry a row."""
     time = y = None
@@ -190,18 +225,14 @@ def _recording(path: Path, shape: tuple[int, ...], inputs: Schema | None, label:
         batches = list(read_samples([path], shape[1:], label=label))
         x: Any = np.concatenate([batch.x for batch in batches])
         y = None if label is None else np.concatenate([batch.y for batch in batches if batch.y is not None])
+        if isinstance(inputs, SeriesSchema) and inputs.time is not None:
+            time = pa.nulls(len(x), pa.string())  # the same columns for every file
     else:
         x, y = _without_label(read_table(path), label, str(path))
         if inputs.time is not None and inputs.time in x.column_names:
-            time = x.column(inputs.time).cast(pa.string()).combine_chunks()
+            written = x.column(inputs.time).cast(pa.string()).combine_chunks()
+            time = replace_substring_regex(written, r"(:\d\d)\.0+(Z?)$", r"\1\2")  # no fraction where it is 0
     return _Part(x, [str(path)] * len(x), np.arange(len(x)), y, time)
-
-
-def _stretches(x: Any, inputs: Schema | None) -> list[NDArray[Any]]:
-    if isinstance(x, np.ndarray) or not isinstance(inputs, SeriesSchema):
-        return [x]
-    line = inputs.read(x)
-    return [line.values[segment] for segment in line.segments()]
 
 
 def _without_label(table: pa.Table, label: str | None, path: str) -> tuple[pa.Table, NDArray[Any] | None]:

@@ -40,12 +40,12 @@ ALLOWED = {
     "data": set(),
     "detectors": set(),
     "baselines": set(),
-    "scoring": {"baselines.base", "detectors.base"},
+    "scoring": {"baselines.base", "data.windows", "detectors.base"},
     "evaluation": {"scoring.verdict"},
     "report": {"data.base", "detectors.base", "scoring.verdict"},
     "sklearn": {"data.base", "scoring.conformal", "scoring.guarantee", "scoring.scorer"},
 }
-ON_TOP = {"cli", "fit", "run"}
+ON_TOP = {"cli", "fit", "run", "verbs"}
 
 
 def modules():

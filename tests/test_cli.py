@@ -493,3 +493,259 @@ def test_data_that_cannot_be_generated_are_refused_and_leave_nothing(tmp_path, c
     assert "agents takes no duration" in refused(capsys, "generate", "agents", "--duration", "3", *output)
     assert "ending must be one of" in refused(capsys, "generate", "agents", "--output", tmp_path / "data.xls")
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- series ------------------------------------------------------------------------------------------------------
+
+SERIES = ["--data=Series", "--data.generator=sensors", "--data.generator_args={rows: 1200, rate: 0.05}"]
+SERIES += ["--data.window_size=12", "--data.missing=hold", "--data.max_gap=3", "--model=DenseAutoencoder"]
+SERIES += ["--model.hidden_dims=[16]", "--model.latent_dim=4", "--trainer.max_epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def series_run(tmp_path_factory):
+    """A run folder of a series."""
+    folder = tmp_path_factory.mktemp("series") / "run"
+    assert main(["fit", *SERIES, "--calibration.alpha=0.1", f"--run={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A recording as a CSV file, and as a table."""
+    table = generate("sensors", rows=300, rate=0.1, seed=9)
+    pyarrow.csv.write_csv(table, tmp_path / "pump.csv")
+    return tmp_path / "pump.csv", table
+
+
+def scored(capsys, *arguments):
+    """What `deepad score --json` prints: one dictionary a row; and what it says."""
+    assert main(["score", *map(str, arguments), "--json"]) == 0
+    out, err = capsys.readouterr()
+    return [json.loads(line) for line in out.splitlines()], json.loads(err)
+
+
+def test_fit_on_a_series_leaves_a_whole_run_folder(series_run):
+    metrics = json.loads((series_run / "metrics.json").read_text())
+    scores = pyarrow.parquet.read_table(series_run / "scores.parquet").to_pandas()
+    assert metrics["guarantee"]["kind"] == "none"
+    assert metrics["test"]["at_threshold"]["inside_law_99"] is None
+    assert metrics["data"]["window_size"] == 12
+    assert metrics["data"]["steps"]["test"] == metrics["test"]["n"] == len(scores) == 600 - 12
+    assert scores["index"].tolist() == list(range(612, 1200))
+    assert scores["y"].sum() == generate("sensors", rows=1200, rate=0.05)["label"].to_numpy()[612:].sum()
+    assert metrics["floors"].keys() == {"PCAResidual"}
+    assert (series_run / "report.html").stat().st_size > 1000
+    scorer = deepad.Scorer.load(series_run / "scorer")
+    assert (scorer.steps.rule, scorer.inputs.time) == ("last", "timestamp")
+
+
+@pytest.mark.parametrize("extra", [["--calibration.rule=mean"], ["--data.embargo=0", "--calibration.rule=window"]])
+def test_fit_on_a_series_takes_every_rule_and_embargo(extra, tmp_path, capsys):
+    assert main(["fit", *SERIES, *extra, "--trainer.max_epochs=1", f"--run={tmp_path / 'run'}", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    scores = pyarrow.parquet.read_table(tmp_path / "run" / "scores.parquet")
+    assert scores["flagged"].null_count == metrics["test"]["n_unscored"] == (11 if "--data.embargo=0" in extra else 0)
+    assert metrics["guarantee"]["n"] == {"mean": 149, "window": 139}[extra[-1].split("=")[1]]
+
+
+def test_fit_refuses_what_a_series_or_a_table_cannot_have_before_it_trains(tmp_path, capsys):
+    run = f"--run={tmp_path / 'run'}"
+    for promise in (["--calibration.kind=marginal"], ["--calibration.kind=pac", "--calibration.delta=0.1"],
+                    ["--calibration.delta=0.1"]):  # fmt: skip
+        message = refused(capsys, "fit", *SERIES, *promise, run)
+        assert "cannot be promised for a series, whose steps are dependent: leave it out" in message
+    assert "rule must be one of last, window" in refused(capsys, "fit", *SERIES, "--calibration.rule=first", run)
+    assert "needs at least 999 calibration scores, got 138" in refused(
+        capsys, "fit", *SERIES, "--calibration.alpha=0.001", run
+    )
+    assert "holds no window" in refused(capsys, "fit", *SERIES, "--data.embargo=95", run)
+    assert "the 600 steps before test" in refused(
+        capsys, "fit", *SERIES, "--data.generator_args={rows: 1200, rate: 0.05, anomaly_free: 0}", run
+    )
+    table = ["--data=Table", "--data.generator=transactions", "--data.generator_args={rows: 1000}"]
+    message = refused(capsys, "fit", *table, "--model=DenseAutoencoder", "--calibration.rule=last", run)
+    assert "rule='last' is for steps of a series, transactions has none: leave it out" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_is_scored_one_line_a_row_as_in_python(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    verdict = deepad.Scorer.load(series_run / "scorer")(table)
+    output = tmp_path / "scores.parquet"
+    assert main(["score", "--scorer", str(series_run / "scorer"), str(path), "--output", str(output)]) == 0
+    rows = pyarrow.parquet.read_table(output)
+    np.testing.assert_array_equal(rows["score"].to_numpy(), verdict.score)
+    assert rows["flagged"].to_pylist() == [None] * 11 + verdict.flagged[11:].tolist()
+    assert rows["index"].to_pylist() == list(range(300))
+    assert rows["time"][0].as_py() == "2024-01-01 00:00:00"
+    said = capsys.readouterr().out
+    assert "300 steps (11 of them not scored: no window ends there)" in said
+    assert "no guarantee" in said
+
+
+def test_order_of_rows_and_columns_of_a_recording_do_not_matter(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    order = np.random.default_rng(0).permutation(300)
+    pyarrow.csv.write_csv(table.select(table.column_names[::-1]).take(order), tmp_path / "shuffled.csv")
+    expected, report = scored(capsys, "--scorer", series_run / "scorer", path)
+    rows, again = scored(capsys, "--scorer", series_run / "scorer", tmp_path / "shuffled.csv")
+    for place, row in zip(order, rows, strict=True):
+        assert [row[name] for name in ("score", "flagged", "time")] == [
+            expected[place][name] for name in ("score", "flagged", "time")
+        ]
+    assert [row["index"] for row in rows] == list(range(300))
+    assert again == report
+    assert (report["n"], report["unscored"], report["if_all_normal_95"]) == (300, 11, None)
+
+
+def test_missing_values_of_a_recording_are_held_or_leave_rows_unscored(series_run, recording, tmp_path, capsys):
+    path, _ = recording
+    lines = path.read_text().splitlines()
+    for row in (100, 101, *range(200, 206)):
+        cells = lines[row + 1].split(",")
+        lines[row + 1] = ",".join([cells[0], "", *cells[2:]])
+    (tmp_path / "holes.csv").write_text("\n".join(lines) + "\n")
+    rows, report = scored(capsys, "--scorer", series_run / "scorer", tmp_path / "holes.csv")
+    missing = [row["index"] for row in rows if row["flagged"] is None]
+    assert missing == [*range(11), *range(203, 206), *range(206, 206 + 11)], "held for three steps, split after that"
+    assert report["unscored"] == len(missing)
+
+
+def test_bad_recordings_are_refused_in_one_line_and_leave_nothing(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    where = {name: tmp_path / f"{name}.csv" for name in ("lacking", "short", "slow", "twice", "text")}
+    pyarrow.csv.write_csv(table.drop_columns(["flow"]), where["lacking"])
+    pyarrow.csv.write_csv(table.slice(0, 5), where["short"])
+    pyarrow.csv.write_csv(table.take(np.arange(0, 300, 5)), where["slow"])
+    pyarrow.csv.write_csv(table.take([0, 0, *range(1, 300)]), where["twice"])
+    where["text"].write_text(path.read_text().replace("2024-01-01 00:03:00", "later"))
+    reasons = {
+        "lacking": "lacking.csv: the series lacks the columns flow; it has timestamp, temperature",
+        "short": "none of the 5 steps can be scored: that takes windows of 12 steps in a row, without gaps",
+        "slow": "slow.csv: the series has a row every 300 s, the model takes one every 60 s: resample it",
+        "twice": "1 rows repeat a timestamp of 'timestamp' (first at row 1)",
+        "text": "'timestamp' is no column of times",
+    }
+    np.save(tmp_path / "narrow.npy", np.zeros((50, 3)))
+    where["narrow"], reasons["narrow"] = (
+        tmp_path / "narrow.npy",
+        "narrow.npy: samples must have shape (N, 4), got (50, 3)",
+    )
+    where["nothing"], reasons["nothing"] = tmp_path / "nothing.csv", "nothing.csv is no table"
+    output = tmp_path / "scores.csv"
+    for name, reason in reasons.items():
+        for arguments in ([where[name]], [where[name], "--json"], [where[name], "--output", output]):
+            assert reason in refused(capsys, "score", "--scorer", series_run / "scorer", *arguments)
+        labelled = ["--labels", "label"] if name not in ("narrow", "nothing") else ["--labels", path]
+        assert refused(capsys, "evaluate", "--scorer", series_run / "scorer", where[name], *labelled)
+    assert not output.exists()
+    message = refused(capsys, "score", "--scorer", series_run / "scorer", path, "--kind", "marginal")
+    assert "kind='marginal' cannot be promised: steps of a series depend on each other" in message
+
+
+def test_a_short_recording_among_others_is_left_unscored(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    pyarrow.csv.write_csv(table.slice(0, 5), tmp_path / "a-short.csv")
+    rows, report = scored(capsys, "--scorer", series_run / "scorer", tmp_path / "a-short.csv", path)
+    assert [row["flagged"] for row in rows[:16]] == [None] * 16
+    assert (report["n"], report["unscored"]) == (305, 16)
+    assert [row["index"] for row in rows] == [*range(5), *range(300)]
+    folder, _ = scored(capsys, "--scorer", series_run / "scorer", tmp_path)  # both lie in this folder
+    assert folder == rows
+
+
+def test_arrays_of_steps_are_recordings(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    np.save(tmp_path / "pump.npy", np.stack([table[name].to_numpy() for name in table.column_names[1:5]], 1))
+    expected, _ = scored(capsys, "--scorer", series_run / "scorer", path)
+    rows, _ = scored(capsys, "--scorer", series_run / "scorer", path, tmp_path / "pump.npy")
+    assert [row["score"] for row in rows] == 2 * [row["score"] for row in expected]
+    assert [row["time"] for row in rows[299:302]] == ["2024-01-01 04:59:00", None, None]
+
+
+def test_evaluate_takes_the_labels_of_a_recording_by_column(series_run, recording, capsys):
+    path, table = recording
+    arguments = ["--scorer", str(series_run / "scorer"), str(path)]
+    assert main(["evaluate", *arguments, "--labels", "label", "--ignore", "pattern", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["n_anomalies"] == table["label"].to_numpy().sum()
+    assert (result["n"], result["n_unscored"], result["n_invalid"]) == (300, 11, 0)
+    assert main(["evaluate", *arguments, "--labels", "pattern", "--anomalous", "spike", "stuck", "--json"]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["n_anomalies"] < result["n_anomalies"]
+    assert main(["evaluate", *arguments, "--labels", "label"]) == 0
+    said = capsys.readouterr().out
+    assert "no guarantee" in said
+    assert "law_99: undefined" in said
+    assert "must have one column 'nothing'" in refused(capsys, "evaluate", *arguments, "--labels", "nothing")
+
+
+def test_calibrate_scores_steps_by_the_rule_that_is_named(series_run, tmp_path, capsys):
+    pyarrow.csv.write_csv(generate("sensors", rows=500, rate=0, seed=77), tmp_path / "normal.csv")
+    arguments = ["--checkpoint", series_run / "checkpoints/best.ckpt", tmp_path / "normal.csv"]
+    arguments += ["--output", tmp_path / "scorer"]
+    for rule, n in ((None, 489), ("mean", 500), ("window", 489)):
+        chosen = [] if rule is None else ["--rule", rule]
+        assert main(["calibrate", *map(str, arguments), *chosen, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["steps"] == {"window_size": 12, "rule": rule or "last", "stride": 1}
+        assert report["calibration"]["n"] == n
+        assert report["decision"] == {"alpha": 0.05, "kind": "none", "delta": None}
+        assert report["inputs"]["channels"] == ["temperature", "pressure", "vibration", "flow"]
+    before = (tmp_path / "scorer" / "scorer.json").read_bytes()
+    assert "cannot be promised" in refused(capsys, "calibrate", *arguments, "--kind", "marginal")
+    assert "rule must be one of" in refused(capsys, "calibrate", *arguments, "--rule", "first")
+    training = generate("sensors", rows=1200, rate=0.05)
+    pyarrow.csv.write_csv(training.slice(0, 300), tmp_path / "normal.csv")
+    assert "trained or selected this model" in refused(capsys, "calibrate", *arguments)
+    assert (tmp_path / "scorer" / "scorer.json").read_bytes() == before
+
+
+def test_a_rule_for_a_model_of_samples_is_refused(trained, images, tmp_path, capsys):
+    arguments = ["--checkpoint", trained[1], images / "x.npy", "--output", tmp_path / "scorer", "--rule", "last"]
+    message = refused(capsys, "calibrate", *arguments)
+    assert "--rule last is for steps of a series, this model takes samples of shape (1, 8, 8): leave it out" in message
+
+
+def test_info_says_how_steps_are_scored_and_of_which_channels(series_run, capsys):
+    assert main(["info", str(series_run / "scorer")]) == 0
+    said = capsys.readouterr().out
+    assert "scores the steps of a series by the rule 'last'" in said
+    assert "channels temperature, pressure, vibration, flow" in said
+    assert "no guarantee" in said
+    assert main(["info", str(series_run / "scorer"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"]["interval"] == 60
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table_run(tmp_path_factory):
+    """A run folder of a table with categories."""
+    folder = tmp_path_factory.mktemp("table") / "run"
+    fit = ["fit", "--data=Table", "--data.generator=transactions", "--data.generator_args={rows: 1500}"]
+    fit += ["--model=DenseAutoencoder", "--model.hidden_dims=[16]", "--model.latent_dim=4", "--trainer.max_epochs=2"]
+    assert main([*fit, f"--run={folder}"]) == 0
+    return folder
+
+
+def test_rows_of_a_table_are_scored_by_the_names_of_its_columns(table_run, tmp_path, capsys):
+    table = generate("transactions", rows=200, rate=0.1, seed=3)
+    pyarrow.csv.write_csv(table, tmp_path / "rows.csv")
+    ignore = ["--ignore", "label", "pattern"]
+    rows, report = scored(capsys, "--scorer", table_run / "scorer", tmp_path / "rows.csv", *ignore)
+    expected = deepad.Scorer.load(table_run / "scorer")(table.drop_columns(["label", "pattern"]))
+    assert [row["score"] for row in rows] == expected.score.tolist()
+    assert report["unscored"] == 0
+    assert len(report["if_all_normal_95"]) == 2
+    arguments = ["evaluate", "--scorer", table_run / "scorer", tmp_path / "rows.csv", "--labels", "label"]
+    assert main([*map(str, arguments), "--ignore", "pattern", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_anomalies"] == 20
+    assert "has the columns pattern" in refused(capsys, *arguments)
+    lacking = table.drop_columns([table.column_names[0], "label", "pattern"])
+    pyarrow.csv.write_csv(lacking, tmp_path / "rows.csv")
+    message = refused(capsys, "score", "--scorer", table_run / "scorer", tmp_path / "rows.csv")
+    assert f"lacks the columns {table.column_names[0]}" in message
+    assert main(["info", str(table_run / "scorer")]) == 0
+    assert f"columns {table.column_names[0]}, " in capsys.readouterr().out

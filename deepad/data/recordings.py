@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,25 +52,30 @@ class Reader:
         Raises:
             InputError: no channel, a missing column, or a fault that a policy refuses.
         """
-        first = sources[0][1]
-        time = self.time or time_column(first)
-        channels = tuple(self.channels or self._all_channels(first, time))
-        times = [] if time is None else [times_of(table, time) for _, table in sources if time in table.column_names]
+        if not sources:
+            raise InputError("got no recording: give at least one")
+        with _naming(sources[0][0]):
+            time = self.time or time_column(sources[0][1])
+            channels = tuple(self.channels or self._all_channels(sources[0][1], time))
+        times = []
+        for name, table in sources:
+            with _naming(name):
+                times += [times_of(table, time)] if time is not None and time in table.column_names else []
         schema = SeriesSchema(channels, time, self.missing, self.duplicates, self.max_gap, interval_of(times))
         recordings = []
         for name, table in sources:
-            try:
+            with _naming(name):
                 line = schema.read(table)
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from None
-            recordings.append(Recording(name, line, self._labels(name, table, line)))
+                recordings.append(Recording(name, line, self._labels(name, table, line)))
         return schema, recordings
 
     def _all_channels(self, table: Any, time: str | None) -> list[str]:
         left = [name for name in table.column_names if name not in {time, self.label, *self.ignore}]
         odd = [name for name in left if kind_of(name, table.column(name).type) != "number"]
         if odd:
-            raise InputError(f"the columns {listed(odd)} are no numbers: name the channels, or ignore these")
+            raise InputError(
+                f"the columns {listed(odd)} are no numbers: name the channels or the time, or ignore these"
+            )
         if not left:
             raise InputError(f"no column is left for a channel out of {listed(table.column_names)}")
         return left
@@ -79,17 +85,17 @@ class Reader:
         y = np.zeros(len(line), np.int64)
         if self.label is not None:
             if self.label not in table.column_names:
-                raise InputError(f"{name} has no column {self.label!r} for labels, it has {listed(table.column_names)}")
+                raise InputError(f"there is no column {self.label!r} for labels, only {listed(table.column_names)}")
             values = table.column(self.label).to_pylist()
             blank = [row for row, value in enumerate(values) if value is None or value != value]
             if blank:
-                raise InputError(f"{name}: {len(blank)} labels are missing in {self.label!r} (first at row {blank[0]})")
+                raise InputError(f"{len(blank)} labels are missing in {self.label!r} (first at row {blank[0]})")
             kept, wanted = line.step_of_row >= 0, set(self.anomalous)
             bad = np.array([value in wanted for value in values])
             np.maximum.at(y, line.step_of_row[kept], bad[kept].astype(np.int64))
         for start, end in self._intervals(name):
             if line.time is None:
-                raise InputError(f"{name} has no timestamps, intervals are times: give a column of labels")
+                raise InputError("there are no timestamps, but intervals are times: give a column of labels")
             y[(line.time >= nanoseconds(start)) & (line.time <= nanoseconds(end))] = 1
         return y
 
@@ -136,12 +142,23 @@ def as_table(frame: Any) -> Any:
 
 
 def nanoseconds(time: Any) -> int:
-    """A time written as text, in nanoseconds since 1970.
+    """A time written as text, or on a clock of numbers as seconds, in nanoseconds.
 
     Raises:
-        InputError: another text.
+        InputError: neither.
     """
+    import pyarrow as pa
+
     try:
-        return int(np.datetime64(str(time).strip().replace(" ", "T"), "ns").astype(np.int64))
-    except ValueError:
+        return int(times_of(pa.table({"time": [time.strip() if isinstance(time, str) else time]}), "time")[0])
+    except (InputError, pa.ArrowException):
         raise InputError(f"{time!r} is no time: write it as 2026-01-31 23:59:59") from None
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say of which recording something is refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None

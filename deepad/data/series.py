@@ -13,6 +13,7 @@ so (`GuaranteeKind.NONE`).
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,7 +46,8 @@ class Series(DataModule):
         generator: instead of both, a member of `deepad.data.synthetic` that makes a series.
         generator_args: its arguments.
         window_size: steps of a window, >= 2, or `"auto"`: the dominant period of the training part of the first
-            recording, at most `LONGEST`, or `NO_PERIOD` steps where there is none; `describe` reports it.
+            recording, at most `LONGEST` steps and an eighth of that part; where there is none `NO_PERIOD` steps, at
+            most a sixteenth. `describe` reports it.
         stride: steps between the windows that train, >= 1. All other windows are one step apart.
         channels: columns that are channels; all columns of numbers but those named below if not given.
         time: column of timestamps; if not given, the only one that holds timestamps, or none.
@@ -83,12 +85,12 @@ class Series(DataModule):
         generator_args: dict[str, Any] | None = None,
         window_size: int | Literal["auto"] = "auto",
         stride: int = 1,
-        channels: Sequence[str] | None = None,
+        channels: Sequence[str] | str | None = None,
         time: str | None = None,
         label: str | None = None,
-        anomalous: Sequence[int | float | str] = (1,),
+        anomalous: Sequence[int | float | str] | int | float | str = (1,),
         intervals: str | Sequence[Sequence[str]] | None = None,
-        ignore: Sequence[str] = (),
+        ignore: Sequence[str] | str = (),
         fit_until: int | float | str = 0.5,
         anomalies: Literal["refuse", "exclude"] = "refuse",
         embargo: int | None = None,
@@ -123,8 +125,11 @@ class Series(DataModule):
         self.window_size, self.stride, self.embargo = window_size, stride, embargo
         self.fit_until, self.anomalies = fit_until, anomalies
         if generator is not None:
-            label, ignore = label or "label", [*ignore, "pattern"]
-        self._reader = Reader(channels, time, label, anomalous, intervals, ignore, missing, duplicates, max_gap)
+            label, ignore = label or "label", [*_several(ignore), "pattern"]
+        names = None if channels is None else _several(channels)
+        self._reader = Reader(
+            names, time, label, _several(anomalous), intervals, _several(ignore), missing, duplicates, max_gap
+        )
         self._recordings: list[Recording] = []
 
     # ---- what is known about the data --------------------------------------------------------------------------
@@ -164,42 +169,41 @@ class Series(DataModule):
     def load(self) -> Splits:
         """Windows of all recordings, as views of one array."""
         self._read()
-        x = torch.from_numpy(np.concatenate([recording.line.values for recording in self._recordings]))
+        n, size = len(self._values), self._size
+        if n < size:
+            raise InputError(f"a window of {size} steps does not fit into {n} steps: give a smaller window_size")
+        windows = windows_of(torch.from_numpy(self._values), size)
         y = np.concatenate([recording.y for recording in self._recordings])
         part, home, segment = (
             np.concatenate(column) for column in zip(*map(self._places, self._recordings, self._ends), strict=True)
         )
-        size = self._size
-        if len(x) < size:
-            raise InputError(f"a window of {size} steps does not fit into {len(x)} steps: give a smaller window_size")
-        offset = np.repeat(np.arange(len(self._recordings)), [len(r.line) for r in self._recordings])
-        first, last = slice(0, len(x) - size + 1), slice(size - 1, len(x))
-        whole = (segment[first] == segment[last]) & (offset[first] == offset[last])
-        # positions of one recording grow, so a window stays at home if its first step does
-        position = np.concatenate([np.arange(len(r.line)) for r in self._recordings])
-        inside = whole & (position[first] >= home[last])
+        lengths = [len(recording.line) for recording in self._recordings]
+        home = home + np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
+        first, last = np.arange(n - size + 1), slice(size - 1, n)
+        # a part lies in one recording, so a window that stays in its part crosses no border of a recording either
+        inside = (first >= home[last]) & (segment[first] == segment[last])
         touched = np.concatenate([[0], np.cumsum(y)])
         clean = touched[size:] == touched[:-size]
-        labels = torch.from_numpy(y[last])
         rows = {}
         for number, name in enumerate(PARTS):
-            chosen = inside & (part[last] == number)
-            if name != "test":
-                chosen &= clean
-            index = np.flatnonzero(chosen)
-            rows[name] = Rows(windows_of(x, size), index[:: self.stride] if name == "train" else index, None)
-            self._require_windows(name, len(rows[name]))
-        rows["test"] = Rows(windows_of(x, size), rows["test"].index.numpy(), labels)
+            index = np.flatnonzero(inside & (part[last] == number) & (clean | (name == "test")))
+            self._require_windows(number, len(index))
+            labels = torch.from_numpy(y[last]) if name == "test" else None
+            rows[name] = Rows(windows, index[:: self.stride if name == "train" else 1], labels)
         return Splits(**rows)
 
-    def _require_windows(self, name: str, count: int) -> None:
+    def _require_windows(self, number: int, count: int) -> None:
         if count == 0:
-            spans = {part: max(ends[i] - (ends[i - 1] if i else 0) for ends in self._ends)
-                     for i, part in enumerate(PARTS)}  # fmt: skip
+            spans = [
+                min(segment.stop, ends[number]) - max(segment.start, ends[number - 1] if number else 0)
+                for recording, ends in zip(self._recordings, self._ends, strict=True)
+                for segment in recording.line.segments()
+            ]
+            name, size = PARTS[number], f"a larger {PARTS[number]}_size, " if 0 < number < 3 else ""
             raise InputError(
-                f"the {name} part holds no window: it has at most {spans[name]} steps in a row, a window takes "
-                f"{self._size} and the embargo before it {self._gap}: give a smaller window_size or embargo, larger "
-                f"{name}_size, or another fit_until"
+                f"the {name} part holds no window: it has at most {max(0, *spans)} steps in a row, a window takes "
+                f"{self._size} and the embargo before it {self._gap if number else 0}: give a smaller window_size or "
+                f"embargo, {size}or another fit_until"
             )
 
     @property
@@ -257,24 +261,33 @@ class Series(DataModule):
         if self._recordings:
             return
         schema, recordings = self._reader.read(list(self._sources()))
+        values = np.concatenate([recording.line.values for recording in recordings])
+        pieces = np.split(values, np.cumsum([len(recording.line) for recording in recordings])[:-1])
+        recordings = [
+            replace(recording, line=replace(recording.line, values=piece))  # views: the series is held once
+            for recording, piece in zip(recordings, pieces, strict=True)
+        ]
         self._notes = [f"{recording.name}: {note}" for recording in recordings for note in recording.line.notes]
         self._ends = [self._deal(recording, self._fit_end(recording)) for recording in recordings]
         self._size = self._window_size(recordings[0].line.values[: self._ends[0][0]])
-        self._schema, self._recordings = schema, recordings
+        self._values, self._schema, self._recordings = values, schema, recordings
 
     def _sources(self) -> Iterator[tuple[str, Any]]:
         """Names and Arrow tables of the recordings."""
         if self.generator is None:
             return from_files(self.paths) if self.frames is None else from_memory(self.frames)
-        from deepad.data.synthetic import generate
+        from deepad.data.synthetic import GENERATORS, generate
 
+        if self.generator in GENERATORS and GENERATORS[self.generator].kind != "series":
+            series = ", ".join(name for name, known in GENERATORS.items() if known.kind == "series")
+            raise InputError(f"{self.generator} makes a table, not a series: give one of {series}, or use Table")
         return iter([(self.generator, generate(self.generator, **{"seed": self.seed, **self.generator_args}))])
 
     def _window_size(self, training: NDArray[np.float32]) -> int:
         if isinstance(self.window_size, int):
             return self.window_size
-        period = dominant_period(training, longest=LONGEST)
-        size = period or min(NO_PERIOD, max(2, len(training) // 8))
+        period = dominant_period(training, longest=min(LONGEST, len(training) // 8))
+        size = period or min(NO_PERIOD, max(2, len(training) // 16))
         found = f"the dominant period of {period} steps" if period else "no period was found"
         self._notes.append(f"window_size {size}: {found}")
         return size
@@ -292,13 +305,6 @@ class Series(DataModule):
         if isinstance(until, bool) or not (0 < until < 1 if isinstance(until, float) else until >= 1):
             raise ValueError(f"fit_until is a share in (0, 1), a number of steps >= 1 or a time, got {until!r}")
         return min(n, round(until * n) if isinstance(until, float) else until)
-
-    def _found_size(self, training: NDArray[np.float32]) -> int:
-        period = dominant_period(training, longest=min(LONGEST, len(training) // 8))
-        size = period or min(NO_PERIOD, max(2, len(training) // 16))
-        found = f"the dominant period of {period} steps" if period else "no period was found"
-        self._notes.append(f"window_size {size}: {found}")
-        return size
 
     def _deal(self, recording: Recording, end: int) -> tuple[int, int, int, int]:
         """Where train, val, calibration and test end."""
@@ -319,6 +325,10 @@ class Series(DataModule):
                 f"{bad[0]}): end fit_until before it, or leave such windows out with anomalies=exclude"
             )
         return train, train + counts[0], end, len(recording.line)
+
+
+def _several(given: Any) -> list[Any]:
+    return [given] if isinstance(given, str | int | float) else list(given)
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

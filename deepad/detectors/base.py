@@ -8,7 +8,7 @@ weights, the check that it learned) is here.
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -126,8 +126,8 @@ class Detector(pl.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         self._log_mean("val_loss", self._val_loss.take())
-        if not self.trainer.sanity_checking:
-            self.learn_residuals(x.to(self.device) for x in in_order(self._val_loader()))
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:  # Trainer.validate changes no score
+            self.learn_residuals(self._val_batches())
 
     def _log_mean(self, name: str, mean: Tensor) -> None:
         """Log once an epoch, which costs less than at every step; a loss that is not finite ends the training."""
@@ -173,10 +173,11 @@ class Detector(pl.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Learn scaling from the training rows and remember every row that fits or selects."""
-        schema = getattr(getattr(self.trainer, "datamodule", None), "schema", None)
+        loop = self.trainer.fit_loop
+        # not `trainer.datamodule`, which a fit with loaders leaves as an earlier fit set it
+        schema = getattr(loop._data_source.instance, "schema", None)
         if schema is not None:
             self.inputs = schema.to_dict()
-        loop = self.trainer.fit_loop
         loop.setup_data()
         loop.epoch_loop.val_loop.setup_data()
         train, val = self.trainer.train_dataloader, self.trainer.val_dataloaders
@@ -190,7 +191,7 @@ class Detector(pl.LightningModule, ABC):
         ]
         self.fit_rows = np.unique(np.concatenate(seen))
         if not bool(self.scaling.fitted):
-            self.scaling.fit(in_order(train))
+            self.scaling.fit(in_order(train), indicators=getattr(schema, "indicators", ()))
 
     def on_train_start(self) -> None:  # noqa: D102
         trained = ((name, weight) for name, weight in self.named_parameters() if weight.requires_grad)
@@ -206,12 +207,14 @@ class Detector(pl.LightningModule, ABC):
         """Refuse a model that has not learned, and go back to the best weights of this training."""
         stepped = bool(self._before) and self.trainer.global_step > self._first_step
         if stepped and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            x = next(in_order(self._val_loader())).to(self.device)
+            x = next(self._val_batches())
             require_touched(self._before, dict(self.named_parameters()), x)
-            self._load_best()
+            best = self._load_best()
             self.trained.fill_(False)  # checkpoints say True: not so before the last check has passed
             self.float().eval()  # whatever the precision of training, scoring is in float32
             with torch.inference_mode():
+                if not best:  # the last weights may be younger than the last validation
+                    self.learn_residuals(self._val_batches())
                 require_spread(self.score(x), x)
             self.trained.fill_(True)
         elif self._resumed_rng is not None:  # a resumed training with nothing left to do
@@ -219,18 +222,20 @@ class Detector(pl.LightningModule, ABC):
         self._before = {}
         self.eval()
 
-    def _load_best(self) -> None:
+    def _load_best(self) -> bool:
+        """Whether there were any to go back to."""
         kept = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "monitor", None) == "val_loss"]
         best = getattr(kept[0], "best_model_path", "") if kept else ""
-        if best:
-            checkpoint = torch.load(best, map_location=self.device, weights_only=True)
-            if checkpoint.get("run") == self._run:  # not of another model that this Trainer has fitted before
-                self.load_state_dict(checkpoint["state_dict"])
+        checkpoint = torch.load(best, map_location=self.device, weights_only=True) if best else {}
+        if checkpoint.get("run") != self._run:  # of another model that this Trainer has fitted before
+            return False
+        self.load_state_dict(checkpoint["state_dict"])
+        return True
 
-    def _val_loader(self) -> Any:
-        """The loader whose loss chooses the weights."""
+    def _val_batches(self) -> Iterator[Tensor]:
+        """All rows, on the device, of the loader whose loss chooses the weights."""
         val = self.trainer.val_dataloaders
-        return val[0] if isinstance(val, list) else val
+        return (x.to(self.device) for x in in_order(val[0] if isinstance(val, list) else val))
 
     # ---- state -------------------------------------------------------------------------------------------------
 
@@ -291,7 +296,8 @@ class Detector(pl.LightningModule, ABC):
         Raises:
             ValueError: arguments or arrays that do not belong to this class.
         """
-        if any(isinstance(value, list | tuple) and len(value) > len(arrays) for value in hparams.values()):
+        lengths = [len(value) for value in hparams.values() if isinstance(value, list | tuple)]
+        if max([*lengths, hparams.get("num_layers", 0)], default=0) > len(arrays):
             raise ValueError("more layers are described than there are arrays")
         with torch.device("meta"):
             detector = cls(**hparams)

@@ -10,7 +10,7 @@ Source: Masci, Meier, Cireşan, Schmidhuber, *Stacked convolutional auto-encoder
 2011; group normalisation: Wu, He, *Group normalization*, 2018 (statistics of one sample, so batches do not matter).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import prod
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from deepad.detectors.base import Detector
-from deepad.detectors.residuals import ErrorKind, ReconstructionError, ScoreKind
+from deepad.detectors.residuals import ErrorKind, ReconstructionError, ScoreKind, require_unit_range
 from deepad.nn import ACTIVATIONS, ScalingKind, mlp
 
 
@@ -67,12 +67,12 @@ class ConvolutionalAutoencoder(Detector):
                 f"ConvolutionalAutoencoder takes images (C, H, W) or windows (T, C), got {self.shape}: the columns "
                 "of a table are no neighbours; use DenseAutoencoder"
             )
-        if kernel_size < 3 or kernel_size % 2 == 0 or not noise >= 0:
+        if type(kernel_size) is not int or kernel_size < 3 or kernel_size % 2 == 0 or not noise >= 0:
             raise ValueError(f"need an odd kernel_size >= 3 and noise >= 0, got {kernel_size} and {noise}")
-        if loss == "bernoulli" and scaling == "standard":
-            raise ValueError("loss='bernoulli' needs values in [0, 1]: use scaling='range', or 'none' if they are")
+        if loss == "bernoulli":
+            require_unit_range("loss", scaling)
         outer, *sizes = self.shape if len(self.shape) == 3 else reversed(self.shape)
-        grids = _halvings(sizes, len(channels))
+        grids = _halvings(sizes, channels)
         widths = [outer, *channels]
         inner = (widths[-1], *grids[-1])
         layers = [_down(a, b, kernel_size, activation, len(sizes)) for a, b in pairwise(widths)]
@@ -81,7 +81,7 @@ class ConvolutionalAutoencoder(Detector):
         for (a, b), (small, large) in zip(pairwise(reversed(widths)), pairwise(reversed(grids)), strict=True):
             last = large is grids[0]
             self.decoder.append(_up(a, b, kernel_size, None if last else activation, small, large))
-        self.error = ReconstructionError(self.shape, loss, score)
+        self.error = ReconstructionError(loss, score)
         self.noise = noise
 
     def loss(self, x: Tensor) -> Tensor:
@@ -118,15 +118,17 @@ class ConvolutionalAutoencoder(Detector):
         return v if v.dim() == 4 else v.transpose(1, 2)
 
 
-def _halvings(sizes: Sequence[int], times: int) -> list[tuple[int, ...]]:
-    """Sizes of the grid before and after each halving, rounded up."""
+def _halvings(sizes: Iterable[int], channels: Sequence[int]) -> list[tuple[int, ...]]:
+    """Sizes of the grid before and after each layer, which halves them, rounding up."""
     grids = [tuple(sizes)]
-    for _ in range(times):
+    if not channels or any(type(width) is not int or width < 1 for width in channels):
+        raise ValueError(f"channels must be positive whole numbers, one for each layer, got {channels!r}")
+    for width in channels:
         if min(grids[-1]) < 2:
-            raise ValueError(f"{times} layers halve a grid of {tuple(sizes)} to nothing: give fewer channels")
+            raise ValueError(f"{len(channels)} layers halve a grid of {grids[0]} to nothing: give fewer channels")
         grids.append(tuple(-(-size // 2) for size in grids[-1]))
-    if times < 1:
-        raise ValueError("channels must name at least one layer")
+        if width * prod(grids[-1]) < 2:
+            raise ValueError(f"one channel on a grid of {grids[-1]} is a single number: give it more channels")
     return grids
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from deepad.detectors.base import Detector
-from deepad.detectors.residuals import ErrorKind, ReconstructionError, ScoreKind
+from deepad.detectors.residuals import ErrorKind, ReconstructionError, ScoreKind, require_unit_range
 from deepad.nn import ScalingKind, mlp
 
 
@@ -64,17 +64,15 @@ class DenseAutoencoder(Detector):
         if scaling is None:
             scaling = "range" if loss == "bernoulli" or len(tuple(shape)) == 3 else "standard"
         super().__init__(shape, scaling=scaling, lr=lr, weight_decay=weight_decay, patience=patience)
-        if loss == "bernoulli" and scaling == "standard":
-            raise ValueError(
-                "loss='bernoulli' needs values in [0, 1]: use scaling='range', or 'none' if they are already"
-            )
+        if loss == "bernoulli":
+            require_unit_range("loss", scaling)
         if not noise >= 0:
             raise ValueError(f"noise must be >= 0, got {noise!r}")
         size = prod(self.shape)
         decoder_dims = tuple(reversed(hidden_dims)) if decoder_dims is None else decoder_dims
         self.encoder = mlp([size, *hidden_dims, latent_dim], activation=activation, dropout=dropout)
         self.decoder = mlp([latent_dim, *decoder_dims, size], activation=activation, dropout=dropout)
-        self.error = ReconstructionError((size,), loss, score)
+        self.error = ReconstructionError(loss, score)
         self.noise = noise
 
     def loss(self, x: Tensor) -> Tensor:

@@ -73,9 +73,10 @@ class LSTMAutoencoder(Detector):
                 f"LSTMAutoencoder takes windows (T, C) of at least 2 steps, got {self.shape}: rows of a table and "
                 "images have no order in time; use DenseAutoencoder or ConvolutionalAutoencoder"
             )
-        if hidden_size < 1 or num_layers < 1 or not 0 <= dropout < 1 or (dropout and num_layers < 2):
+        whole = type(hidden_size) is int and type(num_layers) is int and hidden_size >= 1 and num_layers >= 1
+        if not whole or not 0 <= dropout < 1 or (dropout and num_layers < 2):
             raise ValueError(
-                f"need hidden_size >= 1, num_layers >= 1 and dropout in [0, 1), which is between layers, "
+                "need whole hidden_size >= 1 and num_layers >= 1, and dropout in [0, 1), which is between layers, "
                 f"got {hidden_size}, {num_layers}, {dropout}"
             )
         if decoder not in ("code", "feedback") or score not in ("gaussian", "squared") or not noise >= 0:

@@ -9,8 +9,8 @@ one, so thin anomalies look normal. Two scores of the same errors e_d are offere
 Which is better depends on the data; docs/results/score-choice.md has the evidence behind the defaults.
 """
 
-from collections.abc import Iterable, Sequence
-from math import prod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,27 +24,27 @@ ENERGY_FLOOR = 0.01
 """Least energy of one part of x, in scaled units: an empty sample must not divide by nothing."""
 
 
-class ReconstructionError(nn.Module):
+@dataclass(frozen=True)
+class ReconstructionError:
     """Errors of the parts of a reconstruction, and the score they add up to; see the module docstring.
 
     Args:
-        shape: shape of one sample.
-        error: error of one part: `"squared"` (u - v)^2, `"absolute"` |u - v|, or `"bernoulli"`, the cross entropy of u
-            in [0, 1] against sigmoid(v) less the entropy of u, in nats; a value outside [0, 1] counts as the nearer
-            end and adds its distance to it.
+        error: error of one part: `"squared"` (u - v)^2, `"absolute"` |u - v|, or `"bernoulli"`, the divergence of
+            sigmoid(v) from u in [0, 1] in nats (`bernoulli_divergence`).
         score: `"error"` or `"relative"`.
 
     Raises:
         ValueError: an unknown error or score.
     """
 
-    def __init__(self, shape: Sequence[int], error: ErrorKind, score: ScoreKind) -> None:
-        super().__init__()
-        if error not in ("squared", "absolute", "bernoulli"):
-            raise ValueError(f"loss must be squared, absolute or bernoulli, got {error!r}")
-        if score not in ("error", "relative"):
-            raise ValueError(f"score must be error or relative, got {score!r}")
-        self.size, self.error, self.score = prod(shape), error, score
+    error: ErrorKind
+    score: ScoreKind
+
+    def __post_init__(self) -> None:
+        if self.error not in ("squared", "absolute", "bernoulli"):
+            raise ValueError(f"loss must be squared, absolute or bernoulli, got {self.error!r}")
+        if self.score not in ("error", "relative"):
+            raise ValueError(f"score must be error or relative, got {self.score!r}")
 
     def loss(self, u: Tensor, v: Tensor) -> Tensor:
         """Mean error of a part, a scalar."""
@@ -56,25 +56,49 @@ class ReconstructionError(nn.Module):
             return (u - v).square()
         if self.error == "absolute":
             return (u - v).abs()
-        w = u.clamp(0, 1)
-        entropy = -(torch.xlogy(w, w) + torch.xlogy(1 - w, 1 - w))
-        return functional.binary_cross_entropy_with_logits(v, w, reduction="none") - entropy + (u - w).abs()
+        return bernoulli_divergence(u, v)
 
-    def mean(self, u: Tensor) -> Tensor:
+    def mean(self, v: Tensor) -> Tensor:
         """Decoder output v (B, *shape) as scaled values."""
-        return u.sigmoid() if self.error == "bernoulli" else u
+        return v.sigmoid() if self.error == "bernoulli" else v
 
     def contributions(self, u: Tensor, v: Tensor) -> Tensor:
         """What each part adds to the score: (B, *shape), >= 0."""
         errors = self.errors(u, v)
         if self.score == "error":
             return errors
-        energy = (u.abs() if self.error == "absolute" else u.square()).flatten(1).sum(1)
-        return errors / energy.clamp_min(ENERGY_FLOOR * self.size).view(-1, *[1] * (u.dim() - 1))
+        return errors / energy(u, absolute=self.error == "absolute").view(-1, *[1] * (u.dim() - 1))
 
     def log_mean(self, u: Tensor, v: Tensor) -> Tensor:
         """Logarithm (B,) of the mean error of a part."""
         return self.errors(u, v).flatten(1).mean(1).clamp_min(1e-12).log()
+
+
+def energy(u: Tensor, *, absolute: bool = False) -> Tensor:
+    """Energy (B,) of samples (B, *shape): sum u_d^2, or sum |u_d|, at least `ENERGY_FLOOR` for each part."""
+    parts = (u.abs() if absolute else u.square()).flatten(1)
+    return parts.sum(1).clamp_min(ENERGY_FLOOR * parts.shape[1])
+
+
+def bernoulli_divergence(u: Tensor, v: Tensor) -> Tensor:
+    """KL(Bernoulli(u) || Bernoulli(sigmoid(v))) in nats, elementwise for u that broadcasts to v, >= 0.
+
+    For u = 0 and u = 1 this is -log p(u), for values between it is the cross entropy less the entropy of u, which no
+    model can avoid. A value outside [0, 1] counts as the nearer end and adds its distance to it.
+    """
+    w = u.clamp(0, 1)
+    entropy = -(torch.xlogy(w, w) + torch.xlogy(1 - w, 1 - w))
+    divergence = functional.binary_cross_entropy_with_logits(v, w.expand_as(v), reduction="none") - entropy
+    return divergence.clamp_min(0) + (u - w).abs()  # rounding may leave less than 0
+
+
+def require_unit_range(argument: str, scaling: str) -> None:
+    """Raise `ValueError` for a scaling whose values leave [0, 1], where `argument` is `"bernoulli"`."""
+    if scaling not in ("range", "none"):
+        raise ValueError(
+            f"{argument}='bernoulli' needs values in [0, 1], which scaling={scaling!r} does not give: use 'range', or "
+            "'none' if they are already"
+        )
 
 
 class GaussianErrors(nn.Module):
@@ -121,7 +145,9 @@ class GaussianErrors(nn.Module):
         size = central.diagonal(dim1=1, dim2=2).mean(1).clamp_min(0).sqrt()
         step = (size / size.mean().clamp_min(1e-12)).clamp_min(1e-2)
         covariance = (central / step.square()[:, None, None]).mean(0)
-        spread = covariance.diagonal().clamp_min(1e-12).sqrt()  # channels of very different sizes shrink as equals
+        covariance.diagonal().clamp_(min=1e-12)  # a channel without errors must not be infinitely sure
+        spread = covariance.diagonal().sqrt()  # channels of very different sizes shrink as equals
+        # by the number of windows: one step apart, as validation windows are, that is how many steps there are
         correlation = _shrunk(covariance / (spread[:, None] * spread), n)
         whiten = torch.linalg.solve_triangular(
             torch.linalg.cholesky(correlation), torch.eye(len(spread), dtype=torch.float64), upper=False

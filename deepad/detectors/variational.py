@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deepad.detectors.base import Detector
+from deepad.detectors.residuals import bernoulli_divergence, energy, require_unit_range
 from deepad.nn import ScalingKind, mlp
 
 LEAST_VARIANCE = 1e-3
@@ -49,13 +50,15 @@ class VariationalAutoencoder(Detector):
         decoder_dims: widths from the latent code towards the output; `hidden_dims` in reverse if not given.
         activation: one of `deepad.nn.ACTIVATIONS`.
         dropout: share of hidden units dropped in training, in [0, 1).
-        likelihood: `"bernoulli"` for parts in [0, 1] (grey values count as probabilities), `"gaussian"` with a variance
-            that is learned; the default is bernoulli for images and gaussian for all else.
+        likelihood: `"bernoulli"` for parts in [0, 1], `"gaussian"` with a variance that is learned; the default is
+            bernoulli for images and gaussian for all else. A grey value counts as a probability, and -log p as the
+            divergence of the predicted probability from it: the same for 0 and 1, and 0 where they agree.
         variance: of the gaussian: `"feature"`, one for each part, or `"sample"`, given by the decoder for each part of
             each sample.
         beta: weight of the KL term, > 0.
         warmup: share of the training steps over which that weight rises to beta, in [0, 1]; it is never 0.
         score: `"probability"`, `"elbo"` or `"importance"`, in nats, see the module docstring.
+        relative: divide the score by the energy of the sample (`residuals.energy`); for bernoulli.
         draws: number of stored latent draws, an even number >= 2.
         scaling: see `Detector`; the default suits the likelihood (`"range"` for bernoulli, else `"standard"`).
         lr: see `Detector`.
@@ -83,6 +86,7 @@ class VariationalAutoencoder(Detector):
         beta: float = 1.0,
         warmup: float = 0.1,
         score: Literal["probability", "elbo", "importance"] = "elbo",
+        relative: bool = False,
         draws: int = 16,
         scaling: ScalingKind | None = None,
         lr: float = 2e-3,
@@ -95,6 +99,8 @@ class VariationalAutoencoder(Detector):
             scaling = "range" if likelihood == "bernoulli" else "standard"
         super().__init__(shape, scaling=scaling, lr=lr, weight_decay=weight_decay, patience=patience)
         _check(likelihood, variance, score, scaling, beta=beta, warmup=warmup, draws=draws)
+        if relative and likelihood != "bernoulli":
+            raise ValueError("relative=True is for likelihood='bernoulli': nats of a density may be negative")
         size = prod(self.shape)
         decoder_dims = tuple(reversed(hidden_dims)) if decoder_dims is None else decoder_dims
         by_sample = likelihood == "gaussian" and variance == "sample"
@@ -102,10 +108,12 @@ class VariationalAutoencoder(Detector):
         self.decoder = mlp([latent_dim, *decoder_dims, size * (1 + by_sample)], activation=activation, dropout=dropout)
         by_feature = likelihood == "gaussian" and variance == "feature"
         self.register_parameter("variance", nn.Parameter(torch.zeros(size)) if by_feature else None)  # before softplus
-        half = np.random.default_rng(0).standard_normal((draws // 2, latent_dim)).astype(np.float32)
-        self.register_buffer("draws", torch.from_numpy(np.stack([half, -half], 1).reshape(draws, latent_dim)))
+        self.register_buffer("draws", torch.empty(draws, latent_dim))
+        if not self.draws.is_meta:  # there a file may announce any size
+            half = np.random.default_rng(0).standard_normal((draws // 2, latent_dim), dtype=np.float32)
+            self.draws.copy_(torch.from_numpy(np.stack([half, -half], 1)).view(draws, latent_dim))
         self.likelihood, self.by_sample, self.kind = likelihood, by_sample, score
-        self.beta, self.warmup = beta, warmup
+        self.beta, self.warmup, self.relative = beta, warmup, relative
 
     # ---- training ----------------------------------------------------------------------------------------------
 
@@ -140,7 +148,8 @@ class VariationalAutoencoder(Detector):
         u = self.scaling(x).flatten(1)
         mu, log_var = self._encode(u)
         parts, rest = self._parts(u, mu, log_var)
-        return torch.as_tensor(parts + rest[:, None] / u.shape[1]).view(x.shape)
+        nats = parts + rest[:, None] / u.shape[1]
+        return torch.as_tensor(nats / energy(u)[:, None] if self.relative else nats).view(x.shape)
 
     def _parts(self, u: Tensor, mu: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
         """Nats of the parts (B, D) and nats of no part (B,)."""
@@ -177,20 +186,17 @@ class VariationalAutoencoder(Detector):
         return mu, log_var.clamp(-20, 20)
 
     def _surprise(self, u: Tensor, v: Tensor) -> Tensor:
-        """-log p (B, D) of the parts of u given decoder output v (B, D or 2 D)."""
+        """-log p (.., D) of the parts of u (.., D), which broadcasts to it, given decoder output v (.., D or 2 D)."""
         if self.likelihood == "bernoulli":
-            w = u.clamp(0, 1)  # a value outside counts as the nearer end and adds its distance
-            return functional.binary_cross_entropy_with_logits(v, w, reduction="none") + (u - w).abs()
-        mean, raw = v.chunk(2, 1) if self.by_sample else (v, self.variance)
+            return bernoulli_divergence(u, v)
+        mean, raw = v.chunk(2, -1) if self.by_sample else (v, self.variance)
         variance = LEAST_VARIANCE + functional.softplus(raw)
         return 0.5 * ((u - mean).square() / variance + variance.log() + math.log(2 * math.pi))
 
     def _draw_surprises(self, u: Tensor, mu: Tensor, log_var: Tensor, draws: Tensor) -> Tensor:
         """-log p (B, S, D) of the parts of u given each draw (S, latent_dim) of the code."""
         z = mu[:, None] + torch.exp(0.5 * log_var)[:, None] * draws
-        v = self.decoder(z.flatten(0, 1))
-        repeated = u[:, None].expand(-1, len(draws), -1).flatten(0, 1)
-        return self._surprise(repeated, v).view(len(u), len(draws), -1)
+        return self._surprise(u[:, None], self.decoder(z))
 
 
 def kl_from_standard(mu: Tensor, log_var: Tensor) -> Tensor:
@@ -210,9 +216,9 @@ def _check(likelihood: str, variance: str, score: str, scaling: str, *, beta: fl
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    if likelihood == "bernoulli" and scaling == "standard":
-        raise ValueError("likelihood='bernoulli' needs values in [0, 1]: use scaling='range', or 'none' if they are")
-    if not beta > 0 or not 0 <= warmup <= 1 or draws < 2 or draws % 2:
+    if likelihood == "bernoulli":
+        require_unit_range("likelihood", scaling)
+    if not 0 < beta < math.inf or not 0 <= warmup <= 1 or type(draws) is not int or draws < 2 or draws % 2:
         raise ValueError(
-            f"need beta > 0, warmup in [0, 1] and an even number of draws >= 2, got {beta}, {warmup}, {draws}"
+            f"need finite beta > 0, warmup in [0, 1] and an even number of draws >= 2, got {beta}, {warmup}, {draws}"
         )

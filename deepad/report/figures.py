@@ -40,6 +40,44 @@ def score_histogram(score: ArrayLike, y: ArrayLike, threshold: float, *, bins: i
     return figure
 
 
+def series_scores(
+    values: ArrayLike, score: ArrayLike, y: ArrayLike, threshold: float, *, names: Sequence[str] = (), first: int = 0
+) -> Figure:
+    """Channels of a stretch of a series above the scores of its steps.
+
+    Args:
+        values: (N, C) raw values; each channel is drawn from 0 (its smallest) to 1 (its largest).
+        score: (N,), gaps where it is NaN.
+        y: (N,) labels, 1 = anomaly: shaded.
+        threshold: drawn as a line.
+        names: of the channels, for the legend.
+        first: number of the first step.
+    """
+    x, scores, labels = np.asarray(values, float), np.asarray(score, float), np.asarray(y)
+    steps = first + np.arange(len(scores))
+    low, high = x.min(0), x.max(0)
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    for place, channel in enumerate(((x - low) / np.where(high > low, high - low, 1)).T):
+        name = names[place] if place < len(names) and len(names) <= 8 else None
+        above.plot(steps, channel, linewidth=0.6, label=name, rasterized=True)
+    below.plot(steps, scores, color=NORMAL, linewidth=0.7, rasterized=True)
+    below.axhline(threshold, color=LINE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.4g}")
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], labels, [0]])))
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        for axes in (above, below):
+            axes.axvspan(first + begin, first + end, color=ANOMALY, alpha=0.15, linewidth=0)
+    positive = bool(np.isfinite(scores).any()) and np.nanmin(scores) > 0
+    above.set(ylabel="channels, 0 to 1")
+    below.set(xlabel="step", ylabel="anomaly score", yscale="log" if positive else "linear")
+    if names and len(names) <= 8:
+        above.legend(frameon=False, fontsize=6, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.24))
+    below.legend(frameon=False)
+    return figure
+
+
 def training_curves(train_loss: ArrayLike, val_loss: ArrayLike) -> Figure:
     """Loss on training and validation rows by epoch (E,), with the best epoch marked."""
     train, val = np.asarray(train_loss, float), np.asarray(val_loss, float)

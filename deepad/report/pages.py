@@ -53,12 +53,12 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
 
 def _kept(test: dict[str, Any]) -> str:
     at = test["at_threshold"]
-    if at["law_99"] is None:
+    if not at["n_normal"]:
         return "no normal test samples to check it on"
-    return (
-        f"{at['false_alarms']} of {at['n_normal']} normal test samples flagged = {at['false_alarm_rate']:.2%} "
-        f"(99 % range of the law: {at['law_99'][0]} to {at['law_99'][1]})"
-    )
+    counted = f"{at['false_alarms']} of {at['n_normal']} normal test samples flagged = {at['false_alarm_rate']:.2%}"
+    if at["law_99"] is None:
+        return f"{counted} (nothing was promised)"
+    return f"{counted} (99 % range of the law: {at['law_99'][0]} to {at['law_99'][1]})"
 
 
 def _better_floors(metrics: dict[str, Any]) -> str:
@@ -79,13 +79,14 @@ def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
     data, test, training = metrics["data"], metrics["test"], metrics["training"]
     results = {metrics["model"]: test, **{f"{name} (floor)": result for name, result in metrics["floors"].items()}}
     inside = test["at_threshold"]["inside_law_99"]
+    noun = "windows" if "window_size" in data else "samples"
     return {
         "title": f"{metrics['model']} on {data['title']}",
-        "subtitle": f"trained on {data['train']['n']} normal samples, calibrated on {data['calibration']['n']} others, "
+        "subtitle": f"trained on {data['train']['n']} normal {noun}, calibrated on {data['calibration']['n']} others, "
         f"tested on {test['n']} ({test['n_anomalies']} anomalies)",
         "promise": metrics["guarantee"]["text"][0].upper() + metrics["guarantee"]["text"][1:],
-        "assumptions": metrics["guarantee"]["assumptions"],
-        "kept": None if inside is None else {"text": _kept(test) + ".", "inside": inside},
+        "assumptions": metrics["guarantee"]["assumptions"] if metrics["guarantee"]["kind"] != "none" else [],
+        "kept": {"text": _kept(test) + ".", "inside": inside} if test["at_threshold"]["n_normal"] else None,
         "better": _better_floors(metrics),
         "rows": [{"name": name, "cells": _cells(result)} for name, result in results.items()],
         "provenance": [
@@ -94,6 +95,7 @@ def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
             *((f"{split} rows", f"{data[split]['n']}, digest {data[split]['digest']}") for split in
               ("train", "val", "calibration", "test")),
             ("copies dropped", data["dropped"]),
+            *(("data", note) for note in data.get("notes", [])),
             *((name, value) for name, value in training.items()),
             *metrics["versions"].items(),
         ],
@@ -116,9 +118,30 @@ def _figures(
         drawn.append(
             (figures.training_curves(train_loss, val_loss), text, f"{text}; both are normal. The best epoch is kept.")
         )
+    if data.sequential:
+        drawn.append(_series_figure(data, verdict, y))
     if len(data.shape) == 3:
         drawn.append(_reconstruction_figure(detector, data, verdict, y))
     return drawn
+
+
+def _series_figure(data: DataModule, verdict: Verdict, y: Labels) -> tuple[Any, str, str]:
+    """The longest unbroken stretch of the test split."""
+    stretches = data.stretches("test")
+    sizes = [len(stretch.y) for stretch in stretches]
+    longest = int(np.argmax(sizes))
+    chosen = slice(sum(sizes[:longest]), sum(sizes[: longest + 1]))
+    stretch = stretches[longest]
+    figure = figures.series_scores(
+        stretch.values[stretch.scored],
+        verdict.score[chosen],
+        y[chosen],
+        verdict.threshold,
+        names=data.schema.channels,
+        first=stretch.first,
+    )
+    text = f"Channels and anomaly score of {stretch.source} by step, labelled anomalies shaded"
+    return figure, text, f"{text}. Steps whose score lies above the dashed line are flagged."
 
 
 def _losses(folder: Path) -> tuple[list[float], list[float]]:

@@ -17,6 +17,10 @@ from deepad.scoring.models import Schema
 from deepad.scoring.steps import CHUNK, score_series
 
 
+CHAIN = 50
+"""Steps over which even a coarsely rounded series does not repeat itself by chance."""
+
+
 def score_samples(model: Model, x: Any, inputs: Schema | None) -> tuple[Scores, Fingerprints]:
     """Scores (n,) and fingerprints of held-out normal samples."""
     seen: list[Fingerprints] = []
@@ -78,15 +82,21 @@ def check_not_replayed(fit_rows: Fingerprints, windows: Iterable[Fingerprints], 
     """Raise `DataLeakError` if a stretch of a series is one that fitted the model.
 
     Single windows recur in any series that repeats itself. What does not happen by itself is a chain of windows over
-    more than two window lengths, half a window apart at most, that fitted the model and occur once only in the series.
+    more than two window lengths and `CHAIN` steps that fitted the model, occur once only in the stretches, and follow
+    each other at one distance, the stride of the training (found up to a window), for more than half of the chain.
     """
-    for found in windows:
-        _, place, count = np.unique(found, return_inverse=True, return_counts=True)
-        shared = np.isin(found, fit_rows) & (count[place] == 1)
-        places = np.flatnonzero(shared)
-        for chain in np.split(places, np.flatnonzero(np.diff(places) > window_size // 2) + 1):
-            if len(chain) and chain[-1] - chain[0] > 2 * window_size:
-                raise DataLeakError(
-                    f"the steps {chain[0]} to {chain[-1] + window_size - 1} trained or selected this model: their "
-                    "scores are too low; calibrate on a stretch of the series that the model has not seen"
-                )
+    stretches, least = list(windows), max(CHAIN, 2 * window_size)
+    known, count = np.unique(np.concatenate([np.empty(0, np.int64), *stretches]), return_counts=True)
+    telling = known[(count == 1) & np.isin(known, fit_rows)]
+    for found in stretches:
+        places = np.flatnonzero(np.isin(found, telling))
+        for stride, times in zip(*np.unique(np.diff(places), return_counts=True), strict=True):
+            if stride > window_size or 2 * stride * times <= least:
+                continue
+            for chain in np.split(places, np.flatnonzero(np.diff(places) > stride) + 1):
+                span = chain[-1] - chain[0]
+                if span > least and 2 * stride * (np.diff(chain) == stride).sum() > span:
+                    raise DataLeakError(
+                        f"the steps {chain[0]} to {chain[-1] + window_size - 1} trained or selected this model: their "
+                        "scores are too low; calibrate on a stretch of the series that the model has not seen"
+                    )

@@ -70,27 +70,36 @@ def _from_frame(frame: Any) -> Array:
 
 
 def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.int64] | None]:
-    """Unbroken stretches (n, C) of a series, and for a data frame which of their steps each row became (-1: none).
+    """Unbroken stretches (n, C) of a series, and for data frames which of all their steps each row became (-1: none).
 
     Args:
-        x: one array or tensor (N, C), a list of them, or, where the channels are known, a data frame of a recording.
+        x: one array or tensor (N, C), or, where the channels are known, a data frame of a recording; or a list of such.
         width: number of channels C.
         inputs: the `SeriesSchema` that reads data frames; None if the channels are not known.
 
     Raises:
         InputError: wrong shape or type, NaN or infinite values, a faulty recording, or no steps.
     """
-    frame = None if isinstance(x, np.ndarray | list | tuple) else as_frame(x)
-    if frame is not None:
-        if inputs is None:
-            raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
-        line = inputs.read(frame)
-        return [line.values[segment] for segment in line.segments()], line.step_of_row
-    many = isinstance(x, list | tuple) and len(x) > 0 and all(np.ndim(from_tensor(part)) == 2 for part in x)
-    stretches = [as_samples(part, (width,)) for part in (x if many else [x])]
-    if not sum(map(len, stretches)):
+    many = isinstance(x, list | tuple) and len(x) > 0 and not any(isinstance(part, list | tuple) for part in x)
+    many = many and all(getattr(part, "ndim", 2) == 2 for part in x)
+    stretches: list[Array] = []
+    rows, seen, framed = [np.empty(0, np.int64)], 0, False
+    for part in x if many else [x]:
+        frame = None if isinstance(part, np.ndarray | list | tuple) else as_frame(part)
+        if frame is None:
+            stretches.append(as_samples(part, (width,)))
+            rows.append(np.arange(seen, seen + len(stretches[-1])))
+        else:
+            if inputs is None:
+                raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
+            line = inputs.read(frame)
+            stretches += [line.values[segment] for segment in line.segments()]
+            rows.append(np.where(line.step_of_row < 0, -1, line.step_of_row + seen))
+            framed = True
+        seen = sum(map(len, stretches))
+    if not seen:
         raise InputError("got no steps to judge")
-    return stretches, None
+    return stretches, np.concatenate(rows) if framed else None
 
 
 def in_blocks(

@@ -18,21 +18,23 @@ from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, require_fitted
 from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
 from deepad.fingerprint import digest_of
+from deepad.frames import as_frame
 from deepad.rooms import members
 from deepad.schema import TableSchema
 from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import BLOCK, Model, score_block
-from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold
+from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold, as_scores
 from deepad.scoring.heldout import score_samples, score_stretches
-from deepad.scoring.inputs import as_series, in_blocks
+from deepad.scoring.inputs import as_samples, as_series, in_blocks
 from deepad.scoring.models import CONTRACTS, Schema, describe, model_id, rebuild, schema_from_dict
-from deepad.scoring.steps import StepScorer, score_series
+from deepad.scoring.steps import CHUNK, StepScorer, score_series
 from deepad.scoring.verdict import Verdict
 
 MANIFEST = "scorer.json"
 FORMAT = "deepad.scorer"
 _KEYS = frozenset({"calibration", "created_utc", "data", "decision", "deepad", "id", "inputs", "model", "steps"})
 _ADDED = {2: {"inputs": None, "steps": None}}
+DEPENDENT = "steps of a series depend on each other"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +68,8 @@ class Scorer:
 
     def __post_init__(self) -> None:
         self._require_pair()
-        if self.steps is not None:
-            if self.model.shape[0] != self.steps.window_size or len(self.model.shape) != 2:
-                raise ValueError(f"windows of {self.steps.window_size} steps are not what {self.model.shape} means")
-            self._require_promise(self.kind)
-        if self.inputs is not None and self.inputs.size != self.model.shape[-1]:
-            raise ValueError(f"the inputs have {self.inputs.size} values, the model takes shape {self.model.shape}")
+        _require_fit(self.model.shape, self.steps, self.inputs)
+        _require_promise(self.kind, None if self.steps is None else DEPENDENT)
         _ = self.threshold  # an impossible promise is refused here, not at the first call
 
     def _require_pair(self) -> None:
@@ -80,12 +78,6 @@ class Scorer:
                 f"the calibration belongs to model {self.calibration.scorer_id[:12] or 'unknown'}, this model is "
                 f"{self.id[:12]}: calibrate this model on held-out normal data"
             )
-
-    def _require_promise(self, kind: str) -> None:
-        """Refuse a promise about scores that depend on each other."""
-        if kind != "none" and (self.steps is not None or self.kind == "none"):
-            what = "steps of a series depend on each other" if self.steps else "this scorer was calibrated without one"
-            raise ValueError(f"kind={kind!r} cannot be promised: {what}; use kind='none', whose level is nominal")
 
     # ---- making one --------------------------------------------------------------------------------------------
 
@@ -130,6 +122,8 @@ class Scorer:
             kind = "none" if dependent and delta is None else "marginal" if delta is None else "pac"
         if isinstance(steps, str):
             steps = StepRule(model.shape[0], steps)  # type: ignore[arg-type] # the rule checks itself
+        _require_fit(model.shape, steps, inputs)
+        _require_promise(kind, None if steps is None else DEPENDENT)
         if steps is None:
             scores, calibration_rows = score_samples(model, x, inputs)
         else:
@@ -173,7 +167,8 @@ class Scorer:
         threshold = self._threshold_for(alpha, kind, delta)
         if self.steps is not None:
             stretches, step_of_row = as_series(x, self.model.shape[1], self.inputs)
-            score = np.concatenate([score_series(self.model, self.steps, stretch) for stretch in stretches])
+            parts = [score_series(self.model, self.steps, stretch) for stretch in stretches]
+            score = parts[0] if len(parts) == 1 else np.concatenate(parts)
             if step_of_row is not None:
                 score = np.where(step_of_row < 0, np.nan, score[step_of_row])
             return self._judge(score, threshold)
@@ -188,7 +183,8 @@ class Scorer:
         """Judge as the input comes, in bounded memory; arguments as in a call.
 
         Samples are judged block by block. With `steps`, x is an iterable of arrays (n, C), the next steps of one
-        unbroken series each: a verdict covers the steps they decide, and all verdicts together are that of a call.
+        unbroken series each, or none yet: a verdict covers the steps they decide, and all verdicts together are that of
+        a call.
         """
         threshold = self._threshold_for(alpha, kind, delta)
         if self.steps is None:
@@ -197,9 +193,16 @@ class Scorer:
             return
         scorer = StepScorer(self.model, self.steps)
         for chunk in x:
-            (steps,), _ = as_series(chunk, self.model.shape[1], None)
-            yield self._judge(scorer.push(steps), threshold)
+            if as_frame(chunk) is not None:
+                raise InputError("a stream takes arrays (n, C): a data frame is put in order of time as a whole")
+            yield self._judge(scorer.push(as_samples(chunk, self.model.shape[1:])), threshold)
         yield self._judge(scorer.close(), threshold)
+
+    def judge(
+        self, score: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
+    ) -> Verdict:
+        """Judge scores (N,) that this scorer gave before, say at another level; other arguments as in a call."""
+        return self._judge(as_scores(score), self._threshold_for(alpha, kind, delta))
 
     def _blocks(self, x: Any) -> Iterator[NDArray[Any]]:
         table = self.inputs if isinstance(self.inputs, TableSchema) else None
@@ -209,16 +212,21 @@ class Scorer:
         """The threshold of one call."""
         if kind is None:
             kind, delta = (self.kind, self.delta) if delta is None else ("pac", delta)
-        self._require_promise(kind)
+        without = "this scorer was calibrated without one" if self.kind == "none" else None
+        _require_promise(kind, without if self.steps is None else DEPENDENT)
         return self.calibration.threshold(self.alpha if alpha is None else alpha, kind=kind, delta=delta)
 
     def _judge(self, score: Scores, threshold: Threshold) -> Verdict:
-        ranks = self.calibration.ranks(score)
+        """The verdict on scores (N,), some at a time: ranks and roundings of all at once would outweigh the scores."""
+        p_value, flagged = np.empty(len(score)), np.empty(len(score), bool)
+        for start in range(0, len(score), CHUNK):
+            some = slice(start, start + CHUNK)
+            ranks = self.calibration.ranks(score[some])
+            p_value[some], flagged[some] = self.calibration.p_of_ranks(ranks), ranks <= threshold.k  # 0 is a NaN score
         unscored = None if self.steps is None else np.isnan(score)
-        flagged = ranks <= threshold.k  # rank 0 is a NaN score
         return Verdict(
             score=score,
-            p_value=self.calibration.p_of_ranks(ranks),
+            p_value=p_value,
             flagged=flagged if unscored is None else flagged & ~unscored,
             alpha=threshold.guarantee.alpha,
             threshold=threshold.value,
@@ -307,3 +315,22 @@ class Scorer:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ArtifactCorruptError(f"{folder} does not describe a scorer: {str(error)[:160]}") from None
+
+
+def _require_fit(shape: tuple[int, ...], steps: StepRule | None, inputs: Schema | None) -> None:
+    """Refuse steps or inputs that are not those of a model for samples of this shape."""
+    if steps is not None and (len(shape) != 2 or shape[0] != steps.window_size):
+        raise ValueError(
+            f"steps of a series are scored from windows ({steps.window_size}, C), the model takes samples of shape "
+            f"{shape}: leave the rule out"
+        )
+    if steps is not None and isinstance(inputs, TableSchema):
+        raise ValueError("the rows of a table are no steps of a series: leave the rule out")
+    if inputs is not None and inputs.size != shape[-1]:
+        raise ValueError(f"the inputs have {inputs.size} values, the model takes samples of shape {shape}")
+
+
+def _require_promise(kind: str, without: str | None) -> None:
+    """Refuse a promise where there is a reason to be without one."""
+    if kind != "none" and without is not None:
+        raise ValueError(f"kind={kind!r} cannot be promised: {without}; use kind='none', whose level is nominal")

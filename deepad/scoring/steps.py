@@ -4,8 +4,6 @@ Windows are cut from the steps with the context each needs, scored in blocks, an
 together by a rule (`deepad.data.windows`). Memory is the series, its scores and one block, whatever the overlap.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +12,7 @@ from deepad.scoring.blocks import BLOCK, Model, score_block, score_steps_of_bloc
 from deepad.scoring.conformal import Scores
 
 CHUNK = 16 * BLOCK
-"""Steps taken at once from a series that is at hand as a whole."""
+"""Most steps that are taken at once."""
 
 
 class StepScorer:
@@ -38,6 +36,10 @@ class StepScorer:
 
         A causal rule decides each step at once, the others T - 1 steps later.
         """
+        starts = range(0, max(len(steps), 1), CHUNK)
+        return np.concatenate([self._take(steps[start : start + CHUNK]) for start in starts])
+
+    def _take(self, steps: NDArray[np.generic]) -> Scores:
         made = self._windows.take(steps)
         if made is not None:
             scored = [self._score(made[start : start + BLOCK]) for start in range(0, len(made), BLOCK)]
@@ -51,10 +53,11 @@ class StepScorer:
         return self._tell(self._windows.seen)
 
     def _score(self, block: NDArray[np.generic]) -> Scores:
-        if self.rule.whole:
-            return score_block(self.model, block)[:, None]
-        errors = score_steps_of_block(self.model, block)
-        return errors[:, -1:] if self.rule.causal else errors
+        """What the rule needs of windows; +inf where the model fails, so that NaN means that no window scores."""
+        whole = self.rule.whole
+        errors = score_block(self.model, block)[:, None] if whole else score_steps_of_block(self.model, block)
+        kept = errors[:, -1:] if self.rule.causal else errors
+        return np.where(np.isnan(kept), np.inf, kept)
 
     def _tell(self, until: int) -> Scores:
         until = min(until, self._windows.seen)
@@ -65,21 +68,11 @@ class StepScorer:
         needed = max(0, -(-(until - size + 1) // stride))
         gone = min(needed - self._first, len(self._errors))
         if gone > 0:
-            self._errors, self._first = self._errors[gone:], self._first + gone
+            self._errors, self._first = self._errors[gone:].copy(), self._first + gone
         return scores
 
 
 def score_series(model: Model, rule: StepRule, series: NDArray[np.generic]) -> Scores:
     """Scores (N,) of the steps of an unbroken series (N, C), NaN where no window scores a step."""
-    scores = np.empty(len(series))
-    scorer, done = StepScorer(model, rule), 0
-    for chunk in _chunks(series, scorer):
-        scores[done : done + len(chunk)] = chunk
-        done += len(chunk)
-    return scores
-
-
-def _chunks(series: NDArray[np.generic], scorer: StepScorer) -> Iterator[Scores]:
-    for start in range(0, len(series), CHUNK):
-        yield scorer.push(series[start : start + CHUNK])
-    yield scorer.close()
+    scorer = StepScorer(model, rule)
+    return np.concatenate([scorer.push(series), scorer.close()])

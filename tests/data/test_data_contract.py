@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepad.data import MNIST, Digits, FashionMNIST, Table
+from deepad.data import MNIST, Digits, FashionMNIST, Series, Table
 from deepad.data.base import DataModule, EpochShuffle, Rows, Splits, choose_classes, deal
 from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
 from deepad.rooms import members
@@ -32,6 +32,8 @@ def make(name):
         return Digits()
     if name == "Table":
         return Table(generator="transactions", generator_args={"rows": 1000})
+    if name == "Series":
+        return Series(generator="sensors", generator_args={"rows": 1500}, window_size=16)
     pytest.skip(f"{name} is checked where its files are")
 
 

@@ -333,3 +333,33 @@ def test_the_percentage_told_never_understates_the_level(n):
             told = float(re.search(r"at most ([\d.e-]+) %", str(guarantee))[1]) / 100
             assert guarantee.attained <= told * (1 + 1e-12)
             assert told <= guarantee.attained * 1.0011
+
+
+# ---- no promise ----------------------------------------------------------------------------------------------------
+
+
+@exhaustive
+@given(st.floats(1e-3, 0.9), st.integers(1, 3000))
+def test_without_a_promise_the_rank_is_the_marginal_one_and_nothing_follows_from_it(alpha, n):
+    try:
+        k, marginal = guaranteed_rank(alpha, n)
+    except InsufficientCalibrationError:
+        with pytest.raises(InsufficientCalibrationError, match=r"\(none\) needs at least"):
+            guaranteed_rank(alpha, n, kind="none")
+        return
+    same, nominal = guaranteed_rank(alpha, n, kind="none")
+    assert (same, nominal.attained) == (k, marginal.attained)
+    assert nominal.future_alarms(100) is None
+    assert nominal.delta is None
+
+
+def test_a_guarantee_that_is_none_says_so():
+    _, nominal = guaranteed_rank(0.05, 200, kind="none")
+    assert str(nominal).startswith("no guarantee: the 200 calibration scores are dependent")
+    assert "at most" not in str(nominal)
+    assert nominal.to_dict()["kind"] == "none"
+    assert "not promised" in nominal.assumptions[0]
+    with pytest.raises(ValueError, match=r"delta=0\.1 belongs to kind='pac'; kind='none' takes none"):
+        guaranteed_rank(0.05, 200, kind="none", delta=0.1)
+    with pytest.raises(ValueError, match="at least 1"):
+        nominal.future_alarms(0)
