@@ -1,6 +1,6 @@
 """One configuration of a series on many recordings, each trained and judged by itself: rows, means and pooled rates.
 
-    python scripts/many_recordings.py --config configs/skab-lstm.yaml --seeds 0 1 2 $DEEPAD_DATA/skab/valve1/*.csv
+python scripts/many_recordings.py --config configs/skab-lstm.yaml --seeds 0 1 2 $DEEPAD_DATA/skab/valve1/*.csv
 """
 
 import argparse

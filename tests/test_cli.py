@@ -556,9 +556,9 @@ def test_fit_refuses_what_a_series_or_a_table_cannot_have_before_it_trains(tmp_p
         message = refused(capsys, "fit", *SERIES, *promise, run)
         assert "cannot be promised for a series, whose steps are dependent: leave it out" in message
     assert "rule must be one of last, window" in refused(capsys, "fit", *SERIES, "--calibration.rule=first", run)
-    assert "needs at least 999 calibration scores, got 138" in refused(
-        capsys, "fit", *SERIES, "--calibration.alpha=0.001", run
-    )
+    for embargo, n in ((12, 138), (0, 139)):  # of 150 steps; the first of a window are not scored
+        few = refused(capsys, "fit", *SERIES, f"--data.embargo={embargo}", "--calibration.alpha=0.001", run)
+        assert f"needs at least 999 calibration scores, got {n}" in few
     assert "holds no window" in refused(capsys, "fit", *SERIES, "--data.embargo=95", run)
     assert "the 600 steps before test" in refused(
         capsys, "fit", *SERIES, "--data.generator_args={rows: 1200, rate: 0.05, anomaly_free: 0}", run

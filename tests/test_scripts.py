@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
+from deepad.data.synthetic import generate
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-LIMIT = 90
+LIMIT = 100
 
 
 def run(monkeypatch, name, *arguments):
@@ -51,3 +54,38 @@ def test_mnist_held_out_and_the_benchmark(tmp_path, monkeypatch, capsys, deepad_
     config = SCRIPTS.parent / "configs" / "mnist-dense.yaml"
     run(monkeypatch, "benchmark_training.py", "--config", config, "--epochs", 1)
     assert "deepad / bare" in capsys.readouterr().out
+
+
+def test_choose_score(tmp_path, monkeypatch, capsys, deepad_data):
+    run(
+        monkeypatch, "choose_score.py", "--root", deepad_data, "--only", "40_vowels", "--output", tmp_path / "table.csv"
+    )
+    rows = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 + 3
+    assert all(0.5 < float(row.split(",")[-1]) <= 1 for row in rows[1:])
+
+
+def test_many_recordings(tmp_path, monkeypatch, capsys):
+    for seed in (0, 1):
+        table = generate("sensors", rows=900, seed=seed).rename_columns(
+            ["time", "temperature", "pressure", "vibration", "flow", "anomaly", "changepoint"]
+        )
+        pyarrow.parquet.write_table(table, tmp_path / f"{seed}.parquet")
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    run(monkeypatch, "many_recordings.py", "--config", SCRIPTS.parent / "configs" / "skab-dense.yaml", *paths)
+    shown = capsys.readouterr().out
+    assert "pooled over 2 recordings" in shown
+    assert shown.count("parquet |") == 2
+
+
+def test_percentile_recipe(monkeypatch, capsys):
+    run(monkeypatch, "percentile_recipe.py", "--generators", "agents", "--seeds", 0)
+    recipe, ours = (line.split("|") for line in capsys.readouterr().out.splitlines()[2:])
+    assert float(ours[-2].split("%")[0]) > float(recipe[-2].split("%")[0])
+
+
+def test_the_benchmarks_of_series(monkeypatch, capsys):
+    run(monkeypatch, "benchmark_series.py", "--steps", 3000, "--epochs", 2, "--rounds", 1)
+    assert "training:" in capsys.readouterr().out
+    run(monkeypatch, "benchmark_memory.py", "--steps", 20_000)
+    assert "x the series" in capsys.readouterr().out

@@ -16,7 +16,6 @@ from deepad.scoring.inputs import as_series, in_blocks
 from deepad.scoring.models import Schema
 from deepad.scoring.steps import CHUNK, score_series
 
-
 CHAIN = 50
 """Steps over which even a coarsely rounded series does not repeat itself by chance."""
 

@@ -132,14 +132,14 @@ def test_a_level_below_what_the_steps_can_tell_is_refused(scorer, steps):
 
 @pytest.mark.parametrize("stride", [1, 3])
 def test_a_stretch_that_trained_is_refused(stride, tmp_path):
-    options = {"generator": "sensors", "generator_args": {"rows": 800, "rate": 0}, "window_size": SIZE}
+    options = {"generator": "sensors", "generator_args": {"rows": 1200, "rate": 0}, "window_size": SIZE}
     data = Series(**options, stride=stride)
     detector = DenseAutoencoder(data.shape, hidden_dims=(8,), latent_dim=2)
     train(detector, data, tmp_path, max_epochs=1)
     for split in ("train", "val"):
         with pytest.raises(DataLeakError, match="trained or selected this model"):
             Scorer.calibrate(detector, [s.values for s in data.stretches(split)], steps="last")
-    table = generate("sensors", rows=800, rate=0)
+    table = generate("sensors", rows=1200, rate=0)
     with pytest.raises(DataLeakError):
         Scorer.calibrate(detector, table, steps="mean")
     assert (
