@@ -11,29 +11,27 @@ of their timestamps. What cannot be decided without knowing the plant is refused
 | one timestamp twice         | `duplicates`: refused, or the first, the last or the mean of them is taken           |
 | a gap                       | the series is split where more than `max_gap` typical intervals have no row          |
 | missing values              | `missing`: refused, held (the last value, for at most `max_gap` steps), or split at  |
-| times with and without zone | refused                                                                              |
+| times with and without zone | refused, in one recording and between it and the training                            |
 | another sampling interval   | refused where it is off by more than half                                            |
+| an irregular clock          | noted; refused where more than half the spacings are off by more than half           |
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.clock import LATEST, SECOND, Index, require_same_zone, times_of
 from deepad.errors import InputError
 from deepad.frames import Frame, kind_of, listed, numbers_of, refuse_where, require_frame
 
 Missing = Literal["refuse", "hold", "split"]
 Duplicates = Literal["refuse", "first", "last", "mean"]
-Index = NDArray[np.int64]
-
-SECOND = 1_000_000_000
-LATEST = 9.2e9
-"""Seconds from 1970 that nanoseconds of 64 bits can tell, until 2261."""
-_ZONE = r"(Z|:\d\d[\d.,]*[+-]\d\d(:?\d\d)?)$"
+IRREGULAR = 0.05
+"""Share of spacings far from the typical one above which a clock is said to be irregular; above half it is refused."""
+FEW = 10
+"""Spacings below which a clock is not judged."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,9 @@ class Timeline:
         values: (N, C) float32, raw units.
         time: (N,) nanoseconds since 1970, or since anything for a clock of numbers; None without timestamps.
         starts: (S,) the steps at which its segments begin; no window reaches over such a step.
-        step_of_row: (R,) the step each row of the recording became, -1 for a row that was left out.
+        step_of_row: (R,) the step each row of the recording became; -1 - i for one of the i-th step left out.
+        left_out: (L,) how many of the steps come before each step that was left out.
+        time_left_out: (L,) their time, as `time`.
         notes: what was done, in words.
     """
 
@@ -52,6 +52,8 @@ class Timeline:
     time: Index | None
     starts: Index
     step_of_row: Index
+    left_out: Index = field(default_factory=lambda: np.empty(0, np.int64))
+    time_left_out: Index | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -75,6 +77,7 @@ class SeriesSchema:
         duplicates: policy for rows of one timestamp.
         max_gap: typical intervals without a row before the series is split, >= 1.
         interval: seconds between rows in training, None if there was no clock.
+        zoned: whether the timestamps of the training had a time zone; None if they were numbers, or not known.
 
     Raises:
         ValueError: an attribute outside its range.
@@ -86,6 +89,7 @@ class SeriesSchema:
     duplicates: Duplicates = "refuse"
     max_gap: float = 10.0
     interval: float | None = None
+    zoned: bool | None = None
 
     def __post_init__(self) -> None:
         names = self.channels
@@ -104,6 +108,8 @@ class SeriesSchema:
             raise ValueError(f"max_gap must be a number >= 1, got {str(self.max_gap)[:40]}")
         if self.interval is not None and not (type(self.interval) in (int, float) and 0 < self.interval <= LATEST):
             raise ValueError(f"interval must be a positive number of seconds, got {str(self.interval)[:40]}")
+        if self.zoned is not None and type(self.zoned) is not bool:
+            raise ValueError(f"zoned must be true, false or null, got {str(self.zoned)[:40]}")
 
     @property
     def size(self) -> int:
@@ -133,8 +139,20 @@ class SeriesSchema:
             with np.errstate(over="ignore"):
                 values[:, place] = _channel(table, name)
             refuse_where(np.isinf(values[:, place]), name, "values beyond float32", "rescale the column", 0)
-        time = None if self.time is None else times_of(table, self.time)
+        if self.time is None:
+            return self._regular(values, None)
+        time, zoned = times_of(table, self.time)
+        require_same_zone(f"column {self.time!r}", zoned, self.zoned)
         return self._regular(values, time)
+
+    def read_array(self, values: NDArray[Any]) -> Timeline:
+        """An array (N, C) of steps in order and equally far apart, NaN where a value is missing.
+
+        Raises:
+            InputError: missing values that the policy refuses, or no step without any.
+        """
+        with np.errstate(over="ignore"):
+            return self._regular(values.astype(np.float32), None)
 
     def _regular(self, values: NDArray[np.float32], time: Index | None) -> Timeline:
         """Apply the policies to the rows of a recording."""
@@ -148,14 +166,17 @@ class SeriesSchema:
             step_of_row = np.argsort(order, kind="stable")
             values, time, step_of_row = self._merged(values, time, step_of_row, notes)
         starts = np.zeros(1, np.int64)
-        if time is not None and len(time) > 2:
+        if time is not None and len(time) > (2 if self.interval is None else 1):
             spacing = np.diff(time)
             typical = float(np.median(spacing))
-            self._require_interval(typical / SECOND)
+            if len(spacing) > 1:  # one spacing may be a gap
+                self._require_interval(typical / SECOND)
             expected = typical if self.interval is None else self.interval * SECOND
-            starts = np.concatenate([starts, np.flatnonzero(spacing > self.max_gap * expected) + 1])
+            gap = spacing > self.max_gap * expected
+            starts = np.concatenate([starts, np.flatnonzero(gap) + 1])
             if len(starts) > 1:
                 notes.append(f"split at {len(starts) - 1} gaps of more than {self.max_gap:g} intervals")
+            self._judge_clock(np.abs(spacing[~gap] - expected) > expected / 2, expected / SECOND, notes)
         return self._without_missing(values, time, starts, step_of_row, notes)
 
     def _merged(
@@ -188,13 +209,22 @@ class SeriesSchema:
                 f"the series has a row every {typical:g} s, the model takes one every {self.interval:g} s: resample it"
             )
 
+    def _judge_clock(self, odd: NDArray[np.bool_], typical: float, notes: list[str]) -> None:
+        """Note or refuse a clock of which some spacings (m,), gaps left aside, are odd."""
+        share = float(odd.mean()) if len(odd) >= FEW else 0.0
+        if share > IRREGULAR:
+            found = f"irregular clock: {share:.0%} of the spacings are more than half off the typical {typical:g} s"
+            if share > 0.5:
+                raise InputError(f"{found}: a window has no fixed length in time then; resample the series")
+            notes.append(found)
+
     def _without_missing(
         self, values: NDArray[np.float32], time: Index | None, starts: Index, step_of_row: Index, notes: list[str]
     ) -> Timeline:
         """Apply the policy for missing values."""
         holes: NDArray[np.bool_] = np.isnan(values)
         if not holes.any():
-            return Timeline(values, time, starts, step_of_row, tuple(notes))
+            return Timeline(values, time, starts, step_of_row, notes=tuple(notes))
         if self.missing == "refuse":
             place = int(np.argmax(holes.any(0)))
             where = int(np.flatnonzero(step_of_row == np.argmax(holes[:, place]))[0])
@@ -215,13 +245,20 @@ class SeriesSchema:
         opened[1:] |= ~kept[:-1]
         segment = np.cumsum(opened)
         new_starts = np.flatnonzero(np.diff(segment[kept], prepend=-1))
-        new_step = np.where(kept, np.cumsum(kept) - 1, -1)
+        before = np.cumsum(kept, dtype=np.int64)
+        new_step = np.where(kept, before - 1, -np.cumsum(~kept, dtype=np.int64))
         if held:
             notes.append(f"{held} missing values were held at the last one seen")
         if gone:
             notes.append(f"{gone} steps with missing values were left out, the series is split there")
         return Timeline(
-            values[kept], None if time is None else time[kept], new_starts, new_step[step_of_row], tuple(notes)
+            values[kept],
+            None if time is None else time[kept],
+            new_starts,
+            new_step[step_of_row],
+            before[~kept],
+            None if time is None else time[~kept],
+            tuple(notes),
         )
 
     # ---- keeping it --------------------------------------------------------------------------------------------
@@ -238,6 +275,8 @@ class SeriesSchema:
             ValueError: anything else.
         """
         fields = set(cls.__dataclass_fields__)
+        if isinstance(document, dict):
+            document = {"zoned": None, **document}  # not known before this was kept
         if not isinstance(document, dict) or document.keys() != {"kind", *fields} or document["kind"] != "series":
             raise ValueError("this does not describe a series")
         if not isinstance(document["channels"], list):
@@ -267,61 +306,3 @@ def _held(values: NDArray[np.float32], starts: Index, most: int) -> tuple[NDArra
         filled[can, place] = values[last[can], place]
         count += int(can.sum())
     return filled, count
-
-
-def times_of(table: Frame, name: str) -> Index:
-    """A column of timestamps (N,) in nanoseconds; numbers are taken for seconds.
-
-    Raises:
-        InputError: missing timestamps, times with and without zone, or text that is no ISO 8601 time.
-    """
-    import pyarrow as pa
-
-    column = table.column(name).combine_chunks()
-    missing = np.asarray(column.is_null(nan_is_null=True))
-    refuse_where(missing, name, "missing timestamps", "drop those rows", 0)
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        seconds = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
-        refuse_where(~(np.abs(seconds) < LATEST), name, "numbers beyond the year 2261", "give seconds", 0)
-        return np.round(seconds * SECOND).astype(np.int64)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        zoned = [bool(re.search(_ZONE, text.strip())) for text in column.to_pylist()]
-        if any(zoned) and not all(zoned):
-            raise InputError(
-                f"column {name!r} mixes times with a zone (first at row {zoned.index(True)}) and without (first at row "
-                f"{zoned.index(False)}): give all in UTC"
-            )
-        try:
-            column = column.cast(pa.timestamp("ns", tz="UTC" if any(zoned) else None))
-        except pa.ArrowInvalid:
-            raise InputError(f"column {name!r} is no column of times: write them as 2026-01-31 23:59:59") from None
-    if not pa.types.is_temporal(column.type) or pa.types.is_duration(column.type) or pa.types.is_time(column.type):
-        raise InputError(f"column {name!r} holds {column.type}, not times: give timestamps or seconds")
-    try:
-        column = column.cast(pa.timestamp("ns", tz=getattr(column.type, "tz", None)))
-    except pa.ArrowInvalid:
-        raise InputError(f"column {name!r} holds times before 1678 or after 2261, which cannot be counted") from None
-    return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
-
-
-def time_column(table: Frame) -> str | None:
-    """The only column of timestamps, None if there is none.
-
-    Raises:
-        InputError: several.
-    """
-    from pyarrow import types
-
-    found = [field.name for field in table.schema if types.is_timestamp(field.type) or types.is_date(field.type)]
-    if len(found) > 1:
-        raise InputError(f"the columns {listed(found)} all hold times: name the one that counts")
-    return found[0] if found else None
-
-
-def interval_of(times: Sequence[Index]) -> float | None:
-    """Typical seconds between rows of recordings, None where there is nothing to measure."""
-    spacing = [np.diff(np.unique(time)) for time in times]
-    joined = np.concatenate([np.empty(0, np.int64), *spacing])
-    return float(np.median(joined)) / SECOND if len(joined) else None

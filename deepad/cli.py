@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import deepad
 from deepad.errors import DeepadError
 
-INPUTS = "image, folder of images, .npy, .npz, .csv, .parquet or IDX file"
+INPUTS = "image, folder of images or of tables, .npy, .npz, .csv, .parquet or IDX file"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,9 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = verbs.add_parser("evaluate", help="judge labelled files and say how well")
     evaluate.set_defaults(verb=_with_scorer("evaluate"))
     _add_scorer_and_inputs(evaluate)
-    evaluate.add_argument(
-        "--labels", required=True, metavar="WHERE", help="file of labels, or the name of a column or array of the input"
-    )  # fmt: skip
+    where = evaluate.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--labels", metavar="WHERE", help="file of labels, or the name of a column or array of the input"
+    )
+    where.add_argument(
+        "--intervals", metavar="FILE", help="series: JSON file of anomalous times by recording, {name: [[start, end]]}"
+    )
     evaluate.add_argument(
         "--anomalous", nargs="+", default=["1"], metavar="VALUE", help="labels that mean anomaly (default: 1)"
     )

@@ -206,7 +206,7 @@ class FitCLI(LightningCLI):
         n = len(data.splits.calibration)
         if data.sequential:
             rule = StepRule(data.shape[0], decision["rule"] or "last")
-            n = sum(rule.scored(len(stretch.values)) for stretch in data.stretches("calibration"))
+            n = sum(int(rule.reached(len(s.values))[s.scored].sum()) for s in data.stretches("calibration"))
             if decision["kind"] not in (None, "none") or decision["delta"] is not None:
                 raise InputError(
                     f"kind={decision['kind'] or 'pac'!r} cannot be promised for a series, whose steps are dependent: "

@@ -1,6 +1,7 @@
 """Data frames of any library as one Arrow table, and what its columns hold: numbers or categories."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ MISSING = "(missing)"
 """How a missing category is written."""
 EXACT = 1 << 53
 """Whole numbers beyond this are not exact as float64, so different ids would look the same."""
+_WHOLE = re.compile(r"(0|-?[1-9][0-9]*)\.0+")
 
 
 def as_frame(x: Any) -> Frame | None:
@@ -85,7 +87,7 @@ def kind_of(name: str, kind: Any) -> str:
     if types.is_dictionary(kind):
         kind_of(name, kind.value_type)
         return "category"
-    if _is_text(kind) or types.is_boolean(kind):
+    if is_text(kind) or types.is_boolean(kind):
         return "category"
     if types.is_temporal(kind):
         advice = "turn it into numbers (the hour, seconds since the last event) or drop it"
@@ -94,7 +96,8 @@ def kind_of(name: str, kind: Any) -> str:
     raise InputError(f"column {name!r} holds {type_name(kind)}: {advice}")
 
 
-def _is_text(kind: Any) -> bool:
+def is_text(kind: Any) -> bool:
+    """Whether this Arrow type is text."""
     from pyarrow import types
 
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
@@ -104,7 +107,7 @@ def type_name(kind: Any) -> str:
     """What values of this Arrow type are called in messages."""
     from pyarrow import types
 
-    known = {types.is_temporal: "dates or times", types.is_boolean: "true and false", _is_text: "text"}
+    known = {types.is_temporal: "dates or times", types.is_boolean: "true and false", is_text: "text"}
     return next((name for test, name in known.items() if test(kind)), f"values of type {kind}")
 
 
@@ -141,7 +144,7 @@ def words_of(values: Any) -> tuple[NDArray[np.int64], list[str]]:
 
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    if _is_text(values.type):
+    if is_text(values.type):
         values = values.cast(pa.large_string())
     if pa.types.is_null(values.type) or not len(values):
         return np.full(len(values), -1), [MISSING]
@@ -162,6 +165,43 @@ def written(value: Any) -> str:
     if math.isnan(number):
         return MISSING
     return str(int(number)) if number.is_integer() and abs(number) <= EXACT else repr(number)
+
+
+def spelling(word: str) -> str:
+    """One spelling for what files spell in several ways: `3.0` is `3`, `True` is `true`; `03` and `1.10` are codes."""
+    if word in ("True", "TRUE", "False", "FALSE"):
+        return word.lower()
+    whole = _WHOLE.fullmatch(word)
+    return word if whole is None else whole[1]
+
+
+def is_anomaly(name: str, labels: Any, anomalous: Sequence[int | float | str], *, present: bool) -> NDArray[np.int64]:
+    """1 where a label is one of the anomalous values, (N,).
+
+    Args:
+        name: what the labels are called in messages.
+        labels: Arrow column of numbers, text or truth values (N,).
+        anomalous: values that mean anomaly; numbers and truth values may be given as text.
+        present: whether each of them must occur.
+
+    Raises:
+        InputError: missing labels, labels that are dates, or no label that is one of the values.
+    """
+    kind_of(name, labels.type)  # refuses dates
+    codes, words = words_of(labels)
+    refuse_where(np.array([word == MISSING for word in words])[codes], name, "labels missing", "fill or drop them", 0)
+    spelled = [spelling(word) for word in words]
+    occur = sorted({spelled[code] for code in np.unique(codes)})
+    wanted = {spelling(written(int(value) if isinstance(value, bool) else value)) for value in anomalous}
+    if str(labels.type) == "bool":
+        wanted = {{"1": "true", "0": "false"}.get(value, value) for value in wanted}
+    absent = sorted(wanted - set(occur)) if present else []
+    if absent or not wanted:
+        raise InputError(
+            f"no label is {' or '.join(absent) or 'given as anomalous'}: the values of {name!r} are {listed(occur)}; "
+            "give some of them as anomalous"
+        )
+    return np.array([word in wanted for word in spelled], np.int64)[codes]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def finish(
 
 def _calibration(data: DataModule) -> Any:
     """What a scorer is calibrated on: rows, or the steps of a series with their context."""
-    return [s.values for s in data.stretches("calibration")] if data.sequential else data.calibration_dataloader()
+    return data.stretches("calibration") if data.sequential else data.calibration_dataloader()
 
 
 def _test(scorer: Scorer, data: DataModule) -> tuple[Verdict, NDArray[np.int64], tuple[list[str], NDArray[np.int64]]]:

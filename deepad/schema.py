@@ -5,10 +5,12 @@
     column of categories    kind=a, kind=b, ...          1 for the value at hand, 0 for the others
                             kind=(unknown)               1 for a value that no training row had
 
-A missing category is the value `(missing)`: one of the categories if training rows had it, else unknown. A schema is
-learned from training rows only and kept with the model, so a saved scorer takes a raw table without the training
-config. Text, true/false and dictionary columns are categories by themselves; dates are refused, since what matters
-about them (the hour, the time since the last event) is not in the table.
+A missing category, or empty text, is the value `(missing)`: one of the categories if training rows had it, else
+unknown. A category is what is written: `3`, `3.0` and the number 3 are the same one, as are `True` and true; `03` and
+`3` differ, so do `1.10` and `1.1`. A data frame that was read with `03` as a number
+has lost the difference. A schema is learned from training rows only and kept with the model, so a saved scorer takes a
+raw table without the training config. Text, true/false and dictionary columns are categories by themselves; dates are
+refused, since what matters about them (the hour, the time since the last event) is not in the table.
 """
 
 import math
@@ -30,6 +32,7 @@ from deepad.frames import (
     numbers_of,
     refuse_where,
     require_frame,
+    spelling,
     type_name,
     words_of,
 )
@@ -91,8 +94,8 @@ class Column:
         kind = kind_of(self.name, values.type)
         if self.kind == "category":
             codes, words = words_of(values)
-            place = {word: position for position, word in enumerate(self.categories)}
-            chosen = np.array([place.get(word, len(place)) for word in words])
+            place = {_category(word): position for position, word in enumerate(self.categories)}
+            chosen = np.array([place.get(_category(word), len(self.categories)) for word in words])
             features[np.arange(len(codes)), chosen[codes]] = 1
             return
         if kind != "number":
@@ -262,9 +265,14 @@ class TableSchema:
         return cls(tuple(columns))
 
 
+def _category(word: str) -> str:
+    """The category a value is, whatever file or frame it came from: an empty cell is a missing one."""
+    return spelling(word) if word else MISSING
+
+
 def _categories(name: str, values: Any, most: int) -> tuple[str, ...]:
     codes, words = words_of(values)
-    found = sorted({words[code] for code in np.unique(codes)} - {UNKNOWN})
+    found = sorted({_category(words[code]) for code in np.unique(codes)} - {UNKNOWN})
     if not set(found) - {MISSING}:
         raise InputError(f"column {name!r} has no values in the training rows: drop it")
     if len(found) > most:

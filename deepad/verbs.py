@@ -3,14 +3,18 @@
 | a scorer of      | takes                                                                                     |
 |------------------|-------------------------------------------------------------------------------------------|
 | samples          | images, arrays, tables whose rows are laid out as samples, by position                    |
-| rows of a table  | CSV and Parquet by the names of the columns; arrays of encoded rows                       |
+| rows of a table  | CSV and Parquet, or a folder of them, by the names of the columns; `.npz` and `.npy`: rows  |
+|                  | of columns x0, x1, ... if it was trained on such (a table from `.npz`), else encoded rows  |
 | steps of a series| one recording a file, or a folder of them: CSV and Parquet by the names of the channels,   |
 |                  | `.npy` of shape (N, C)                                                                    |
+
+Categories are read from CSV as they are written, so a row means the same whatever stands beside it.
 """
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,12 +27,13 @@ from pyarrow.compute import replace_substring_regex
 from tqdm import tqdm
 
 from deepad.channels import SeriesSchema
-from deepad.data.files import TABLES, Batch, find_tables, read_labels, read_samples, read_table, record_batches
-from deepad.data.recordings import FILES
+from deepad.data.files import ARRAYS, BATCH, TABLES, find_tables, read_labels, read_samples, read_table, record_batches
+from deepad.data.recordings import FILES, Reader
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector
-from deepad.errors import DeepadError, InputError
+from deepad.errors import InputError
 from deepad.evaluation.metrics import evaluate as measure
+from deepad.frames import is_anomaly, listed
 from deepad.schema import TableSchema
 from deepad.scoring.models import Schema, schema_from_dict
 from deepad.scoring.records import as_table, open_table
@@ -48,6 +53,7 @@ class _Part:
         index: (B,) its row in that file.
         y: (B,) labels, if they were asked for by name.
         time: (B,) timestamps as text, where rows have them.
+        notes: what was done to a recording, in words.
     """
 
     x: Any
@@ -55,13 +61,15 @@ class _Part:
     index: NDArray[np.int64]
     y: NDArray[Any] | None = None
     time: pa.Array | None = None
+    notes: tuple[str, ...] = ()
 
 
 def score(options: Namespace, say: Say) -> None:
     """Judge files and write one row for each sample or step."""
     scorer = Scorer.load(options.scorer)
     n = flagged = invalid = unscored = 0
-    parts = _read(options, scorer.model.shape, scorer.inputs, scorer.steps)
+    notes: list[str] = []
+    parts = _read(options, scorer.model.shape, scorer.inputs, scorer.steps, notes)
     first, name = next(parts), scorer.id[:12]
     waiting: list[pa.Table] = []  # what is to be written when it is known that any step is scored
     with open_table(options.output, kind=".jsonl" if options.json else ".csv") as writer:
@@ -85,34 +93,44 @@ def score(options: Namespace, say: Say) -> None:
         "threshold": verdict.threshold,
         "guarantee": verdict.guarantee.to_dict(),
         "output": options.output,
+        "notes": notes,
     }
     what = "samples" if scorer.steps is None else f"steps ({unscored} of them not scored: no window ends there)"
     text = f"{n} {what}, {flagged} flagged ({invalid} without a score)"
     if law is not None:
         text += f"; if all were normal, {law[0]} to {law[1]} would be flagged with 95 % probability"
     text += f"\n{verdict.guarantee}" + (f"\nrows in {options.output}" if options.output else "")
+    _tell(notes, options)
     say(report, text, options.json, sys.stdout if options.output else sys.stderr)
 
 
 def evaluate(options: Namespace, say: Say) -> None:
     """Judge labelled files and say how well."""
     scorer = Scorer.load(options.scorer)
-    named = not Path(options.labels).is_file()
+    where = options.labels
+    notes: list[str] = []
+    if options.intervals is not None and (scorer.steps is None or not isinstance(scorer.inputs, SeriesSchema)):
+        raise InputError("--intervals are times of a series, this scorer has no timestamps: give --labels")
+    own = where is not None and Path(where).is_file()
     labels: list[NDArray[Any]] = []
     verdicts: list[Verdict] = []
-    for part in _read(options, scorer.model.shape, scorer.inputs, scorer.steps, options.labels if named else None):
-        if named:
+    for part in _read(options, scorer.model.shape, scorer.inputs, scorer.steps, notes, None if own else where):
+        if not own:
             if part.y is None:
-                raise InputError(f"no labels at {options.labels}: give a file, or the name of a column or array")
+                raise InputError(f"no labels at {where}: give a file, or the name of a column or array")
             labels.append(np.asarray(part.y))
         verdicts.append(_judge(scorer, part, options))
     verdict = Verdict.join(verdicts)
     _require_scored(scorer, len(verdict), 0 if verdict.unscored is None else int(verdict.unscored.sum()))
-    if not named:
-        labels.append(read_labels(Path(options.labels)))
-    result = measure(verdict, _is_anomaly(np.concatenate(labels), options.anomalous))
+    if own:
+        labels.append(read_labels(Path(where)))
+    y = np.concatenate(labels)
+    if where is not None:
+        y = is_anomaly(where, _as_column(y, where), options.anomalous, present=True)
+    result = {**measure(verdict, y), "notes": notes}
     at, ranking = result["at_threshold"], result["ranking"]
     lines = [f"{name}: {'undefined' if value is None else value}" for name, value in {**ranking, **at}.items()]
+    _tell(notes, options)
     say(result, "\n".join([*lines, str(verdict.guarantee)]), options.json)
 
 
@@ -127,24 +145,33 @@ def calibrate(options: Namespace, say: Say) -> None:
             "leave it out"
         )
     rule = StepRule(detector.shape[0], options.rule or "last") if series else None
-    parts = _read(options, detector.shape, inputs, rule)
+    notes: list[str] = []
+    parts = _read(options, detector.shape, inputs, rule, notes)
     x: Any = (part.x for part in parts)
-    if rule is not None:
-        x = list(x)
-    elif isinstance(inputs, TableSchema):
-        x = (inputs.encode(part.x) if isinstance(part.x, pa.Table) else part.x for part in parts)
-    scorer = Scorer.calibrate(detector, x, alpha=options.alpha, kind=options.kind, delta=options.delta, steps=rule)
+    scorer = Scorer.calibrate(
+        detector,
+        x if rule is None else list(x),
+        alpha=options.alpha,
+        kind=options.kind,
+        delta=options.delta,
+        steps=rule,
+    )
     scorer.save(options.output)
-    guarantee = scorer.threshold.guarantee
-    say({"scorer": options.output, **scorer.describe()}, f"{guarantee}\nscorer in {options.output}", options.json)
+    _tell(notes, options)
+    report = {"scorer": options.output, **scorer.describe(), "notes": notes}
+    say(report, f"{scorer.threshold.guarantee}\nscorer in {options.output}", options.json)
+
+
+def _tell(notes: list[str], options: Namespace) -> None:
+    """What was done to recordings, for people; JSON has it in the report."""
+    if not options.json:
+        sys.stderr.writelines(f"note: {note}\n" for note in notes)
 
 
 def _judge(scorer: Scorer, part: _Part, options: Namespace) -> Verdict:
     """The verdict on a part; of a recording that is refused the file is named."""
-    try:
+    with _naming(Path(part.source[0])) if scorer.steps is not None else nullcontext():
         return scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
-    except InputError as error:
-        raise InputError(f"{part.source[0]}: {error}" if scorer.steps is not None else str(error)) from None
 
 
 def _require_scored(scorer: Scorer, n: int, unscored: int) -> None:
@@ -175,88 +202,138 @@ def info(options: Namespace, say: Say) -> None:
 
 
 def _read(
-    options: Namespace, shape: tuple[int, ...], inputs: Schema | None, steps: StepRule | None, label: str | None = None
+    options: Namespace,
+    shape: tuple[int, ...],
+    inputs: Schema | None,
+    steps: StepRule | None,
+    notes: list[str],
+    label: str | None = None,
 ) -> Iterator[_Part]:
-    """Parts of the inputs under a progress bar, which shows on terminals only."""
+    """Parts of the inputs under a progress bar, which shows on terminals only; `notes` are added to."""
     parts: Iterator[_Part]
+    if options.ignore and inputs is None:
+        raise InputError(
+            "--ignore is for columns of tables and series, this model takes samples by position: leave it out"
+        )
     if steps is not None:
-        paths = chain.from_iterable(_recordings(path) for path in options.inputs)
-        parts = (_recording(path, shape, inputs, label) for path in paths)
+        paths = chain.from_iterable(_files(path, FILES) for path in options.inputs)
+        intervals = getattr(options, "intervals", None)
+        parts = (_recording(path, shape, inputs, label, options.ignore, intervals) for path in paths)
     elif isinstance(inputs, TableSchema):
-        parts = chain.from_iterable(_rows(path, shape, options.ignore, label) for path in options.inputs)
+        paths = chain.from_iterable(_files(path, TABLES) for path in options.inputs)
+        parts = chain.from_iterable(_rows(path, inputs, options.ignore, label) for path in paths)
     else:
         parts = map(_sample_part, read_samples(options.inputs, shape, label=label))
     first = next(parts, None)
     with tqdm(unit=" rows", unit_scale=True, disable=None, desc="reading") as bar:
         for part in chain([] if first is None else [first], parts):
+            notes += part.notes
             yield part
             bar.update(len(part.source))
 
 
-def _sample_part(batch: Batch) -> _Part:
+def _sample_part(batch: Any) -> _Part:
     return _Part(batch.x, batch.source, batch.index, batch.y)
 
 
-def _rows(path: str, shape: tuple[int, ...], ignore: Sequence[str], label: str | None) -> Iterator[_Part]:
-    """Rows of a table by the names of its columns, or of an array by position."""
-    if Path(path).suffix.lower() not in TABLES:
-        yield from map(_sample_part, read_samples([path], shape, label=label))
+def _files(path: str, kinds: frozenset[str]) -> list[Path]:
+    """The file, or the files of such kinds in the folder."""
+    return find_tables(path, kinds=kinds) if Path(path).is_dir() else [Path(path)]
+
+
+def _rows(path: Path, schema: TableSchema, ignore: Sequence[str], label: str | None) -> Iterator[_Part]:
+    """Encoded rows of a table by the names of its columns, or of an array by position."""
+    suffix = path.suffix.lower()
+    counted = all(column.name[0:1] == "x" and column.name[1:].isdecimal() for column in schema.columns)
+    if suffix in ARRAYS and counted:
+        batches: Iterable[pa.Table] = [read_table(path, label=label)]
+    elif suffix in TABLES:
+        text = {column.name for column in schema.columns if column.kind == "category"}
+        batches = (pa.Table.from_batches([batch]) for batch in record_batches(path, text=text))
+    else:
+        if ignore:
+            raise InputError(f"{path} holds encoded rows, whose columns have no names to --ignore: leave it out")
+        yield from map(_sample_part, read_samples([path], (schema.size,), label=label))
         return
     row = 0
-    for batch in record_batches(Path(path)):
-        table = pa.Table.from_batches([batch])
-        table, y = _without_label(table, label, path)
-        table = table.drop_columns([name for name in ignore if name in table.column_names])
-        yield _Part(table, [path] * len(table), np.arange(row, row + len(table)), y)
-        row += len(table)
+    for batch in batches:
+        for start in range(0, len(batch), BATCH):
+            with _naming(path):
+                table, y = _chosen(batch.slice(start, BATCH), label, ignore)
+                x = schema.encode(table, first=row)
+            yield _Part(x, [str(path)] * len(x), np.arange(row, row + len(x)), y)
+            row += len(x)
     if row == 0:
         raise InputError(f"{path} holds no rows")
 
 
-def _recordings(path: str) -> list[Path]:
-    """The file, or the recordings in the folder."""
-    return find_tables(path, kinds=FILES) if Path(path).is_dir() else [Path(path)]
-
-
-def _recording(path: Path, shape: tuple[int, ...], inputs: Schema | None, label: str | None) -> _Part:
+def _recording(
+    path: Path,
+    shape: tuple[int, ...],
+    inputs: Schema | None,
+    label: str | None,
+    ignore: Sequence[str],
+    intervals: str | None,
+) -> _Part:
     """One recording, with one entry a row."""
     time = y = None
+    notes: tuple[str, ...] = ()
     if path.suffix.lower() == ".npy" or not isinstance(inputs, SeriesSchema):
+        if ignore or intervals:
+            raise InputError(f"{path} has neither names of columns nor timestamps: leave out --ignore and --intervals")
         batches = list(read_samples([path], shape[1:], label=label))
         x: Any = np.concatenate([batch.x for batch in batches])
         y = None if label is None else np.concatenate([batch.y for batch in batches if batch.y is not None])
         if isinstance(inputs, SeriesSchema) and inputs.time is not None:
             time = pa.nulls(len(x), pa.string())  # the same columns for every file
     else:
-        x, y = _without_label(read_table(path), label, str(path))
-        if inputs.time is not None and inputs.time in x.column_names:
+        whole = read_table(path)
+        with _naming(path):
+            x, y = _chosen(whole, label, ignore)
+            line = inputs.read(x)
+        notes = tuple(f"{path}: {note}" for note in line.notes)
+        if inputs.time is not None:
             written = x.column(inputs.time).cast(pa.string()).combine_chunks()
             time = replace_substring_regex(written, r"(:\d\d)\.0+(Z?)$", r"\1\2")  # no fraction where it is 0
-    return _Part(x, [str(path)] * len(x), np.arange(len(x)), y, time)
+        if intervals is not None:
+            y, done = _inside(intervals, path, x, inputs)
+            notes = tuple(f"{path}: {note}" for note in done)
+    return _Part(x, [str(path)] * len(x), np.arange(len(x)), y, time, notes)
 
 
-def _without_label(table: pa.Table, label: str | None, path: str) -> tuple[pa.Table, NDArray[Any] | None]:
-    if label is None:
-        return table, None
-    if table.column_names.count(label) != 1:
-        raise InputError(
-            f"{path} must have one column {label!r} for labels, it has {', '.join(table.column_names[:8])}"
-        )
-    return table.drop_columns([label]), table.column(label).to_numpy(zero_copy_only=False)
+def _inside(intervals: str, path: Path, table: pa.Table, schema: SeriesSchema) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """1 where a row lies in an anomalous time of its recording; and what was done to the recording."""
+    policies = {name: getattr(schema, name) for name in ("channels", "time", "missing", "duplicates", "max_gap")}
+    name = "/".join(path.parts[-2:])
+    _, [recording] = Reader(**policies, intervals=intervals).read([(name, table)])
+    step = recording.line.step_of_row  # -1 - i is the i-th of those left out
+    y = np.concatenate([recording.y, recording.y_left_out])
+    return y[np.where(step < 0, len(recording.y) - 1 - step, step)], recording.notes
 
 
-def _is_anomaly(labels: NDArray[Any], anomalous: Sequence[str]) -> NDArray[Any]:
-    """1 where a label is one of the values given on the command line, which are numbers if the labels are."""
-    missing = np.array([label is None or label != label for label in labels.tolist()], bool)
-    if missing.any():
-        raise DeepadError(f"{missing.sum()} of {len(labels)} labels are missing (first at row {np.argmax(missing)})")
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file is refused."""
     try:
-        wanted = np.array([float(value) for value in anomalous] if labels.dtype.kind in "fiub" else list(anomalous))
-    except ValueError:
-        raise DeepadError(f"the labels are numbers, --anomalous {' '.join(anomalous)} is not") from None
-    known = labels if labels.dtype.kind in "fiub" else labels.astype(str)
-    absent = [value for value, seen in zip(anomalous, np.isin(wanted, known), strict=True) if not seen]
-    if absent:
-        held = ", ".join(map(str, np.unique(known)[:10]))
-        raise DeepadError(f"no label is {' or '.join(absent)}: the labels are {held}; give some of them as --anomalous")
-    return np.isin(known, wanted).astype(np.int64)
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _chosen(table: pa.Table, label: str | None, ignore: Sequence[str]) -> tuple[pa.Table, NDArray[Any] | None]:
+    """The table without its labels and what is ignored; and the labels, if they are asked for."""
+    names = table.column_names
+    if unknown := [name for name in ignore if name not in names]:
+        raise InputError(f"no columns {listed(unknown)} to ignore: there are {listed(names)}")
+    if label is not None and names.count(label) != 1:
+        raise InputError(f"there must be one column {label!r} for labels, there are {listed(names)}")
+    y = None if label is None else table.column(label).to_numpy()
+    return table.drop_columns(list({name for name in (*ignore, label) if name is not None})), y
+
+
+def _as_column(labels: NDArray[Any], where: str) -> Any:
+    """Labels of all files as one Arrow column."""
+    try:
+        return pa.chunked_array([labels.tolist() if labels.dtype.kind in "OU" else labels])
+    except pa.ArrowException:
+        raise InputError(f"the labels {where} are of several types: give each file the same") from None

@@ -1,7 +1,8 @@
 """Which score of a detector finds a group of normal samples that training has not seen? Evidence for defaults.
 
 No anomaly and no test label is used: one group (a class of images, a cluster of table rows) is left out of the normal
-rows, and ranked against a held-out part of the rest. All scores of a model come from one training.
+rows, and ranked against a held-out part of the rest. All scores of a model come from one training. The labels of MNIST
+used here are those of its official training images; digits that are anomalies in other protocols occur among them.
 
     python scripts/choose_score.py --root $DEEPAD_DATA --output docs/results/score-choice.csv
 """

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepad.channels import SECOND, SeriesSchema, interval_of, time_column, times_of
+from deepad.channels import SeriesSchema
+from deepad.clock import SECOND, interval_of, time_column, times_of
 from deepad.errors import InputError
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=80)
@@ -82,7 +83,7 @@ def test_every_row_maps_to_a_step_of_its_time_or_to_none_and_every_step_has_a_ro
     try:
         line = reader.read(recording(time, a))
     except InputError as refusal:
-        if "no step of the series" not in str(refusal):
+        if not re.search("no step of the series|irregular clock", str(refusal)):
             raise
         return  # the first of two rows may be the one without a value
     kept = line.step_of_row >= 0
@@ -131,14 +132,14 @@ def test_a_recording_without_rows_is_refused():
 )
 def test_times_are_understood_however_they_are_written(times):
     start = 1769817600 * SECOND
-    assert times_of(pa.table({"t": times}), "t").tolist() == [start, start + 3 * SECOND // 2]
+    assert times_of(pa.table({"t": times}), "t")[0].tolist() == [start, start + 3 * SECOND // 2]
 
 
 def test_dates_and_whole_numbers_of_any_width_are_times():
-    days = times_of(pa.table({"t": pa.array([0, 1], pa.date32())}), "t")
+    days, _ = times_of(pa.table({"t": pa.array([0, 1], pa.date32())}), "t")
     assert days.tolist() == [0, 86_400 * SECOND]
     for kind in (np.int8, np.uint64, np.float32):
-        assert times_of(pa.table({"t": np.array([1, 2], kind)}), "t").tolist() == [SECOND, 2 * SECOND]
+        assert times_of(pa.table({"t": np.array([1, 2], kind)}), "t")[0].tolist() == [SECOND, 2 * SECOND]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +202,56 @@ def test_the_only_column_of_timestamps_is_the_clock():
         time_column(pa.table({"when": stamps, "then": stamps}))
 
 
+def test_whether_times_have_a_zone_is_known_and_kept():
+    cases = {"2026-01-31 00:00": False, "2026-01-31T00:00Z": True, "2026-01-31 00:00:00+02": True, 5.0: None}
+    for time, zoned in cases.items():
+        assert times_of(pa.table({"t": [time]}), "t")[1] is zoned
+    assert times_of(pa.table({"t": pa.array([1], pa.timestamp("s", tz="UTC"))}), "t")[1] is True
+    assert times_of(pa.table({"t": pa.array([1], pa.timestamp("s"))}), "t")[1] is False
+    for zoned, wrong, advice in ((True, "2026-01-31 00:00", "write 2026-01-31T12:00:00\\+01:00"),
+                                 (False, "2026-01-31 00:00Z", "write 2026-01-31T12:00:00 in its time")):  # fmt: skip
+        with pytest.raises(InputError, match=f"column 't' has .* time zone.*{advice}"):
+            schema(zoned=zoned).read(recording([wrong], [1.0]))
+        assert len(schema(zoned=zoned).read(recording([5.0], [1.0]))) == 1, "a count of seconds needs no zone"
+
+
+def test_a_schema_that_does_not_say_its_zone_is_read():
+    document = schema().to_dict()
+    del document["zoned"]
+    assert SeriesSchema.from_dict(document) == schema()
+
+
+def test_an_irregular_clock_is_noted_and_a_wild_one_refused():
+    def clock(odd, n=100):
+        return np.cumsum(np.where(np.arange(n) < odd, 2.0, 1.0))
+
+    assert schema().read(recording(clock(5), np.arange(100))).notes == ()
+    (note,) = schema().read(recording(clock(20), np.arange(100))).notes
+    assert note == "irregular clock: 19% of the spacings are more than half off the typical 1 s"
+    apart = np.where(np.arange(100) < 20, 1000, 0).cumsum() + np.arange(100)
+    notes = schema(max_gap=10).read(recording(apart, np.arange(100))).notes
+    assert notes == ("split at 19 gaps of more than 10 intervals",), "a gap is no irregular spacing"
+    wild = np.cumsum(np.random.default_rng(0).pareto(0.5, 200) + 1e-3)
+    with pytest.raises(InputError, match=r"irregular clock: \d+% of the spacings .*resample"):
+        schema(max_gap=1e6).read(recording(wild, np.arange(200)))
+
+
+def test_two_rows_with_a_gap_are_split_once_the_interval_is_known():
+    rows = recording([0, 50], [1.0, 2.0])
+    assert schema(interval=1.0).read(rows).starts.tolist() == [0, 1]
+    assert schema(interval=10.0).read(rows).starts.tolist() == [0]
+    assert schema().read(rows).starts.tolist() == [0]
+
+
+def test_an_array_is_read_by_the_policy_for_missing_values():
+    x = np.array([[1, 2], [NAN, 3], [4, 5]])
+    assert schema(missing="hold").read_array(x).values.tolist() == [[1, 2], [1, 3], [4, 5]]
+    split = schema(missing="split").read_array(x)
+    assert (split.values.tolist(), split.starts.tolist()) == ([[1, 2], [4, 5]], [0, 1])
+    with pytest.raises(InputError, match="1 of 3 steps miss values"):
+        schema().read_array(x)
+
+
 # ---- gaps ----------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +301,9 @@ def test_the_series_is_split_at_missing_values():
     a = [NAN, 1.0, 2.0, NAN, NAN, 5.0, NAN]
     line = schema(missing="split").read(recording(range(7), a))
     assert [column(line)[part] for part in line.segments()] == [[1, 2], [5]]
-    assert line.step_of_row.tolist() == [-1, 0, 1, -1, -1, 2, -1]
+    assert line.step_of_row.tolist() == [-1, 0, 1, -2, -3, 2, -4]
+    assert line.left_out.tolist() == [0, 2, 2, 3], "steps that come before each"
+    assert (line.time_left_out // SECOND).tolist() == [0, 3, 4, 6]
     assert line.time.tolist() == [SECOND, 2 * SECOND, 5 * SECOND]
     assert "4 steps with missing values were left out" in line.notes[-1]
 
@@ -259,7 +312,7 @@ def test_values_are_held_for_at_most_max_gap_steps():
     a = [NAN, 1.0, NAN, NAN, NAN, 5.0, NAN]
     line = schema(missing="hold", max_gap=2).read(recording(range(7), a))
     assert [column(line)[part] for part in line.segments()] == [[1, 1, 1], [5, 5]]
-    assert line.step_of_row.tolist() == [-1, 0, 1, 2, -1, 3, 4]
+    assert line.step_of_row.tolist() == [-1, 0, 1, 2, -2, 3, 4]
     assert "3 missing values were held" in line.notes[0]
 
 
@@ -346,7 +399,9 @@ def test_a_frame_of_pandas_is_a_recording():
 # ---- keeping it ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policies", [{}, {"time": None, "missing": "hold", "duplicates": "mean"}, {"interval": 60}])
+@pytest.mark.parametrize(
+    "policies", [{}, {"time": None, "missing": "hold", "duplicates": "mean"}, {"interval": 60}, {"zoned": True}]
+)
 def test_a_schema_comes_back_from_json(policies):
     written = schema(**policies)
     assert SeriesSchema.from_dict(json.loads(json.dumps(written.to_dict()))) == written
@@ -385,6 +440,8 @@ def test_a_schema_comes_back_from_json(policies):
         {"interval": float("inf")},
         {"interval": [1]},
         {"interval": True},
+        {"zoned": 1},
+        {"zoned": "UTC"},
         {"kind": "table"},
         {"kind": ["series"]},
         {"more": 1},

@@ -316,10 +316,10 @@ def test_labels_that_are_missing_or_too_few_are_refused(saved, images, tmp_path,
     labels = np.zeros(503)
     labels[7] = np.nan
     np.save(tmp_path / "missing.npy", labels)
-    assert "1 of 503 labels are missing (first at row 7)" in refused(capsys, *evaluate, tmp_path / "missing.npy")
-    assert "no label is 7: the labels are 0, 1" in refused(capsys, *evaluate, images / "y.npy", "--anomalous", "7")
+    assert "has 1 labels missing (first at row 7)" in refused(capsys, *evaluate, tmp_path / "missing.npy")
+    assert "no label is 7: the values of" in refused(capsys, *evaluate, images / "y.npy", "--anomalous", "7")
     assert "no labels at nowhere" in refused(capsys, *evaluate, "nowhere")
-    assert "is not" in refused(capsys, *evaluate, images / "y.npy", "--anomalous", "odd")
+    assert "no label is odd" in refused(capsys, *evaluate, images / "y.npy", "--anomalous", "odd")
 
 
 def test_a_rejected_checkpoint_is_not_run(images, tmp_path, capsys):
@@ -595,7 +595,9 @@ def test_order_of_rows_and_columns_of_a_recording_do_not_matter(series_run, reco
             expected[place][name] for name in ("score", "flagged", "time")
         ]
     assert [row["index"] for row in rows] == list(range(300))
-    assert again == report
+    notes = again.pop("notes")
+    assert (notes[0].startswith(f"{tmp_path / 'shuffled.csv'}: rows out of order"), len(notes)) == (True, 1)
+    assert again | {"notes": []} == report
     assert (report["n"], report["unscored"], report["if_all_normal_95"]) == (300, 11, None)
 
 
@@ -632,7 +634,7 @@ def test_bad_recordings_are_refused_in_one_line_and_leave_nothing(series_run, re
         tmp_path / "narrow.npy",
         "narrow.npy: samples must have shape (N, 4), got (50, 3)",
     )
-    where["nothing"], reasons["nothing"] = tmp_path / "nothing.csv", "nothing.csv is no table"
+    where["nothing"], reasons["nothing"] = tmp_path / "nothing.csv", "no file at"
     output = tmp_path / "scores.csv"
     for name, reason in reasons.items():
         for arguments in ([where[name]], [where[name], "--json"], [where[name], "--output", output]):
@@ -677,7 +679,9 @@ def test_evaluate_takes_the_labels_of_a_recording_by_column(series_run, recordin
     said = capsys.readouterr().out
     assert "no guarantee" in said
     assert "law_99: undefined" in said
-    assert "must have one column 'nothing'" in refused(capsys, "evaluate", *arguments, "--labels", "nothing")
+    assert "there must be one column 'nothing' for labels" in refused(
+        capsys, "evaluate", *arguments, "--labels", "nothing"
+    )
 
 
 def test_calibrate_scores_steps_by_the_rule_that_is_named(series_run, tmp_path, capsys):
@@ -717,6 +721,56 @@ def test_info_says_how_steps_are_scored_and_of_which_channels(series_run, capsys
     assert json.loads(capsys.readouterr().out)["inputs"]["interval"] == 60
 
 
+def test_notes_say_what_was_done_to_a_recording(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    pyarrow.csv.write_csv(table.take(np.r_[150:300, 0:150]), tmp_path / "late.csv")
+    arguments = ["--scorer", str(series_run / "scorer"), str(tmp_path / "late.csv"), str(path)]
+    note = f"{tmp_path / 'late.csv'}: rows out of order at 1 places were sorted by timestamp"
+    for verb in (["score", "--output", str(tmp_path / "scores.csv")], ["evaluate", "--labels", "label"]):
+        assert main([*verb, *arguments]) == 0
+        out, err = capsys.readouterr()
+        assert err == f"note: {note}\n"
+        assert main([*verb, *arguments, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert (json.loads(out)["notes"], err) == ([note], "")
+
+
+def test_evaluate_takes_the_anomalous_times_of_recordings(series_run, recording, tmp_path, capsys):
+    path, table = recording
+    bad = np.flatnonzero(table["label"].to_numpy() == 1)
+    times = [str(time)[:19] for time in table["timestamp"].to_pylist()]
+    intervals = {f"plant/{'/'.join(path.parts[-2:])}": [[times[row], times[row]] for row in bad], "other": []}
+    (tmp_path / "bad.json").write_text(json.dumps(intervals))
+    arguments = ["evaluate", "--scorer", str(series_run / "scorer"), "--json"]
+    assert main([*arguments, str(path), "--labels", "label"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert main([*arguments, str(path), "--intervals", str(tmp_path / "bad.json")]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    (tmp_path / "bad.json").write_text("{}")
+    assert "has no intervals for" in refused(capsys, *arguments, path, "--intervals", tmp_path / "bad.json")
+    np.save(tmp_path / "pump.npy", np.zeros((50, 4)))
+    message = refused(capsys, *arguments, tmp_path / "pump.npy", "--intervals", tmp_path / "bad.json")
+    assert "pump.npy has neither names of columns nor timestamps" in message
+    both = refused(capsys, *arguments, path, "--intervals", "a.json", "--labels", "label", status=2)
+    assert "not allowed with argument" in both
+    assert "one of the arguments --labels --intervals is required" in refused(capsys, *arguments, path, status=2)
+
+
+def test_columns_to_ignore_must_be_there_and_mean_something(series_run, table_run, saved, recording, images, capsys):
+    path, _ = recording
+    score = ["score", "--scorer", series_run / "scorer", path]
+    rows, _ = scored(capsys, *score[1:], "--ignore", "label", "pattern")
+    assert rows == scored(capsys, *score[1:])[0]
+    assert "no columns lable to ignore: there are timestamp, temp" in refused(capsys, *score, "--ignore", "lable")
+    message = refused(capsys, "score", "--scorer", saved, images / "x.npy", "--ignore", "label")
+    assert "--ignore is for columns of tables and series, this model takes samples by position: leave it out" in message
+    missing = [*score[:2], table_run / "scorer", path.parent / "rows.csv", "--ignore", "lable"]
+    pyarrow.csv.write_csv(generate("transactions", rows=20).drop_columns(["label", "pattern"]), missing[3])
+    assert "rows.csv: no columns lable to ignore: there are" in refused(capsys, *missing)
+    array = [*score[:2], table_run / "scorer", images / "x.npy", "--ignore", "label"]
+    assert "holds encoded rows, whose columns have no names to --ignore" in refused(capsys, *array)
+
+
 # ---- tables ------------------------------------------------------------------------------------------------------
 
 
@@ -749,3 +803,89 @@ def test_rows_of_a_table_are_scored_by_the_names_of_its_columns(table_run, tmp_p
     assert f"lacks the columns {table.column_names[0]}" in message
     assert main(["info", str(table_run / "scorer")]) == 0
     assert f"columns {table.column_names[0]}, " in capsys.readouterr().out
+
+
+def test_bad_tables_are_refused_in_one_line_with_file_and_row(table_run, tmp_path, capsys):
+    table = generate("transactions", rows=9000, rate=0).drop_columns(["label", "pattern"])
+    number = next(name for name, kind in zip(table.column_names, table.schema.types, strict=True) if kind == "double")
+    values = table[number].to_pylist()
+    values[8500] = None
+    holes = table.set_column(table.column_names.index(number), number, [values])
+    pyarrow.csv.write_csv(holes, tmp_path / "holes.csv")
+    pyarrow.parquet.write_table(holes, tmp_path / "holes.parquet")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
+    (tmp_path / "short.parquet").write_bytes(b"PA")
+    (tmp_path / "empty.csv").write_text(",".join(table.column_names) + "\n")
+    (tmp_path / "rows.txt").write_text("hello")
+    (tmp_path / "nothing").mkdir()
+    reasons = {
+        "holes.csv": f"holes.csv: column '{number}' has 1 missing values (first at row 8500)",
+        "holes.parquet": f"holes.parquet: column '{number}' has 1 missing values (first at row 8500)",
+        "ragged.csv": "ragged.csv, which is broken",
+        "short.parquet": "short.parquet, which is broken",
+        "empty.csv": "holds no rows",
+        "rows.txt": "of a kind deepad does not read",
+        "nothing": "holds no tables",
+        "none.csv": "no file at",
+        "none.npz": "no file or folder at",
+    }
+    checkpoint = table_run / "checkpoints/best.ckpt"
+    for name, reason in reasons.items():
+        output = tmp_path / "scores.csv"
+        message = refused(capsys, "score", "--scorer", table_run / "scorer", tmp_path / name, "--output", output)
+        assert reason in message
+        assert not output.exists()
+        assert reason in refused(capsys, "calibrate", "--checkpoint", checkpoint, tmp_path / name, "--output", "out")
+
+
+def test_a_folder_of_tables_is_scored_file_by_file(table_run, tmp_path, capsys):
+    table = generate("transactions", rows=60).drop_columns(["label", "pattern"])
+    pyarrow.csv.write_csv(table.slice(0, 25), tmp_path / "a.csv")
+    pyarrow.parquet.write_table(table.slice(25), tmp_path / "b.parquet")
+    (tmp_path / "notes.txt").write_text("not a table")
+    rows, _ = scored(capsys, "--scorer", table_run / "scorer", tmp_path)
+    assert [row["score"] for row in rows] == deepad.Scorer.load(table_run / "scorer")(table).score.tolist()
+    assert [row["index"] for row in rows] == [*range(25), *range(35)]
+    assert {row["source"] for row in rows} == {str(tmp_path / "a.csv"), str(tmp_path / "b.parquet")}
+
+
+SMALL = ["--model=DenseAutoencoder", "--model.hidden_dims=[8]", "--model.latent_dim=2", "--trainer.max_epochs=1"]
+
+
+def test_a_category_means_the_same_whatever_else_the_file_holds(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    rows = [f"{random.choice(['01', '02', 'A1'])},{random.choice([3, 4])},{x}" for x in random.normal(size=400)]
+    rows[::50] = [row.replace(",3,", ",,") for row in rows[::50]]
+    path, run = tmp_path / "train.csv", tmp_path / "run"
+    path.write_text("\n".join(["code,kind,x", *rows]) + "\n")
+    fit = ["fit", "--data=Table", f"--data.path={path}", "--data.categorical=[kind]", *SMALL, f"--run={run}"]
+    assert main(fit) == 0
+    capsys.readouterr()
+    features = deepad.Scorer.load(run / "scorer").inputs.features
+    assert features[:8] == ("code=01", "code=02", "code=A1", "code=(unknown)", "kind=(missing)", "kind=3", "kind=4",
+                            "kind=(unknown)")  # fmt: skip
+    together = [row["score"] for row in scored(capsys, "--scorer", run / "scorer", path)[0]]
+    for place in (0, 1, 2, 3, 50, 100, 399):
+        (tmp_path / "one.csv").write_text("\n".join(["code,kind,x", rows[place]]) + "\n")
+        [row], _ = scored(capsys, "--scorer", run / "scorer", tmp_path / "one.csv")
+        assert row["score"] == pytest.approx(together[place], rel=1e-6)
+
+
+@pytest.mark.parametrize("missing", ["refuse", "median"])
+def test_a_table_of_arrays_scores_its_own_file(missing, tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    y = (np.arange(400) % 40 == 0).astype(int)
+    np.savez(tmp_path / "set.npz", X=x, y=y)
+    np.save(tmp_path / "set.npy", x)
+    pyarrow.csv.write_csv(pyarrow.table({f"x{place}": x[:, place] for place in range(3)}), tmp_path / "set.csv")
+    run = tmp_path / "run"
+    data = ["--data=Table", f"--data.path={tmp_path / 'set.npz'}", "--data.label=y", f"--data.missing={missing}"]
+    assert main(["fit", *data, *SMALL, f"--run={run}"]) == 0
+    capsys.readouterr()
+    expected = [row["score"] for row in scored(capsys, "--scorer", run / "scorer", tmp_path / "set.csv")[0]]
+    for name in ("set.npz", "set.npy"):
+        assert [row["score"] for row in scored(capsys, "--scorer", run / "scorer", tmp_path / name)[0]] == expected
+    evaluate = ["evaluate", "--scorer", run / "scorer", tmp_path / "set.npz", "--labels"]
+    assert main([*map(str, evaluate), "y", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_anomalies"] == 10
+    assert "holds no array 'z'" in refused(capsys, *evaluate, "z")

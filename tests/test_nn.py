@@ -12,7 +12,7 @@ from scipy.stats import chi2, norm
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
 from torch import nn
 
-from deepad.nn import ACTIVATIONS, KNOTS, Scaling, _Sample, mlp
+from deepad.nn import ACTIVATIONS, KNOTS, Scaling, _Sample, mlp, steady_matmul
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=100)
 UNIT = 2.0**-24  # rounding error of float32, relative
@@ -445,3 +445,11 @@ def test_an_unknown_activation_is_refused_with_the_known_ones(activation):
 def test_a_dropout_outside_0_and_1_is_refused(dropout):
     with pytest.raises(ValueError, match="dropout"):
         mlp((3, 2), dropout=dropout)
+
+
+@given(st.integers(1, 20), st.integers(1, 80), st.integers(0, 255), st.sampled_from([(256,), (256, 3)]))
+def test_a_row_has_the_same_bits_wherever_it_stands_in_a_batch(n, k, place, shape):
+    x, weight, bias = torch.randn(*shape, k), torch.randn(n, k), torch.randn(n)
+    whole = steady_matmul(x, weight, bias)
+    torch.testing.assert_close(whole, x @ weight.T + bias)
+    assert torch.equal(steady_matmul(x.roll(place, 0), weight, bias).roll(-place, 0), whole)

@@ -61,17 +61,40 @@ def test_numbers_stay_and_categories_become_one_feature_a_value():
 
 def naive(rows, training, *, missing):
     """Encoded rows of (number or None, text or None), one value at a time."""
-    known = sorted({"(missing)" if word is None else word for _, word in training})
+    known = sorted({word or "(missing)" for _, word in training})
     numbers = [number for number, _ in training if number is not None]
     encoded = []
     for number, word in rows:
         features = [number]
         if missing == "median":
             features = [float(np.median(numbers)), 1.0] if number is None else [number, 0.0]
-        word = "(missing)" if word is None else word
+        word = word or "(missing)"
         features += [float(word == value) for value in known] + [float(word not in known)]
         encoded.append(features)
     return encoded
+
+
+@pytest.mark.parametrize(
+    ("learned", "given", "same"),
+    [
+        (["3", "A1"], pa.array([3.0]), True),  # as pandas writes whole numbers beside an empty cell
+        (["3", "A1"], pa.array(["3.0"]), True),
+        (["3.0", "A1"], pa.array([3]), True),
+        ([3, 4], pa.array(["3.00"]), True),
+        ([True, False], pa.array(["TRUE"]), True),
+        (["True", "maybe"], pa.array([True]), True),
+        (["03", "A1"], pa.array(["3"]), False),
+        (["1.10", "A1"], pa.array(["1.1"]), False),
+        (["", "a"], pa.array([None], pa.string()), True),
+        ([None, "a"], pa.array([""]), True),
+        (["1e3", "a"], pa.array(["1000"]), False),
+        (["9007199254740993.0", "a"], pa.array(["9007199254740993"]), True),
+    ],
+)
+def test_a_category_is_what_is_written_whatever_type_it_arrives_in(learned, given, same):
+    schema = TableSchema.learn(pa.table({"c": learned}), categorical=["c"])
+    own = schema.encode(pa.table({"c": learned}))[0].tolist()
+    assert (schema.encode(pa.table({"c": given}))[0].tolist() == own) is same
 
 
 @pytest.mark.parametrize("missing", ["refuse", "median"])

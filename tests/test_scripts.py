@@ -80,7 +80,7 @@ def test_many_recordings(tmp_path, monkeypatch, capsys):
 
 def test_percentile_recipe(monkeypatch, capsys):
     run(monkeypatch, "percentile_recipe.py", "--generators", "agents", "--seeds", 0)
-    recipe, ours = (line.split("|") for line in capsys.readouterr().out.splitlines()[2:])
+    recipe, _, ours = (line.split("|") for line in capsys.readouterr().out.splitlines()[2:])
     assert float(ours[-2].split("%")[0]) > float(recipe[-2].split("%")[0])
 
 

@@ -288,10 +288,8 @@ def deal(index: Index, sizes: Sequence[int | float], seed: int) -> list[Index]:
     """
     counts = []
     for size in sizes:
-        share = isinstance(size, float)
-        if isinstance(size, bool) or not (0 < size < 1 if share else size >= 1):
-            raise ValueError(f"a split size is a share in (0, 1) or a number of rows >= 1, got {size!r}")
-        counts.append(round(size * len(index)) if share else int(size))
+        require_size(size)
+        counts.append(round(size * len(index)) if isinstance(size, float) else int(size))
     if sum(counts) >= len(index):
         raise InsufficientCalibrationError(
             f"splits of {counts} rows leave nothing to train on out of {len(index)}: make them smaller",
@@ -299,6 +297,17 @@ def deal(index: Index, sizes: Sequence[int | float], seed: int) -> list[Index]:
         )  # fmt: skip
     shuffled = np.random.default_rng(seed).permutation(index)
     return np.split(shuffled, np.cumsum(counts))
+
+
+def require_size(size: Any) -> None:
+    """Raise `ValueError` unless a split size is a share (float in (0, 1)) or a number of rows (int >= 1)."""
+    share = isinstance(size, float)
+    if (
+        not isinstance(size, float | int | np.integer)
+        or isinstance(size, bool)
+        or not (0 < size < 1 if share else size >= 1)
+    ):
+        raise ValueError(f"a split size is a share in (0, 1) or a number of rows >= 1, got {size!r}")
 
 
 def classes_title(name: str, anomalous: frozenset[int], n: int) -> str:

@@ -4,11 +4,9 @@ Nothing here unpickles. Samples come out in raw units; images are neither resize
 """
 
 import csv
-import gzip
 import os
 import re
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -18,17 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.data.images import IMAGES, images_below, read_idx, read_images
 from deepad.errors import InputError
-from deepad.frames import listed
+from deepad.frames import is_text, listed
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 TABLES = frozenset({".csv", ".parquet"})
+ARRAYS = frozenset({".npy", ".npz"})
 READABLE = "an image or a folder of images, .npy, .npz, .csv, .parquet or IDX"
 BATCH = 4096
 """Most rows a batch."""
-IMAGE_BYTES = 1 << 25
-"""Most bytes of images a batch."""
-_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,14 @@ def read_samples(paths: Sequence[str | Path], shape: tuple[int, ...], *, label: 
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"no file or folder at {path}")
-        with _reading(path):
+        with reading(path):
             yield from _samples(path, shape, label)
 
 
 def _samples(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[Batch]:
     suffix = path.suffix.lower()
     if path.is_dir():
-        return _images(_images_below(path), shape)
+        return _images(images_below(path), shape)
     if suffix in IMAGES:
         return _images([path], shape)
     if suffix in TABLES:
@@ -84,7 +80,7 @@ def _samples(path: Path, shape: tuple[int, ...], label: str | None) -> Iterator[
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn whatever a parser raises on a broken file into one line; parsers raise what they like."""
     try:
         yield
@@ -96,28 +92,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"cannot read {path}, which is broken or of another kind: {reason[:120]}") from None
 
 
-def read_idx(path: Path) -> NDArray[Any]:
-    """The array of an IDX file (the format of MNIST), plain or gzip-compressed.
-
-    Source: LeCun, Cortes, Burges, *The MNIST database*, file format section.
-
-    Raises:
-        InputError: not an IDX file, or cut short.
-    """
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    kind, dimensions = (data[2], data[3]) if len(data) >= 4 and data[:2] == b"\0\0" else (0, 0)
-    head = 4 + 4 * dimensions
-    if kind not in _IDX_TYPES or dimensions == 0 or len(data) < head:
-        raise InputError(f"{path} is not an IDX file")
-    shape = struct.unpack(f">{dimensions}I", data[4:head])
-    dtype = np.dtype(_IDX_TYPES[kind])
-    if len(data) - head != prod(shape) * dtype.itemsize:
-        raise InputError(
-            f"{path} announces {prod(shape)} values of {dtype.itemsize} bytes but holds {len(data) - head} bytes"
-        )
-    return np.frombuffer(data, dtype, offset=head).reshape(shape)
-
-
 def read_labels(path: Path) -> NDArray[Any]:
     """Labels (N,) from an `.npy` or IDX file, or from a CSV or Parquet file of one column.
 
@@ -126,7 +100,7 @@ def read_labels(path: Path) -> NDArray[Any]:
     """
     if not path.is_file():
         raise InputError(f"no labels at {path}: give a file, or the name of a column or array of the input")
-    with _reading(path):
+    with reading(path):
         if path.suffix.lower() in TABLES:
             labels = np.concatenate([np.empty((0, 1)), *(x for x, _ in _table(path, (1,), None))])[:, 0]
         else:
@@ -142,15 +116,15 @@ def read_array(path: Path) -> NDArray[Any]:
     Raises:
         InputError: the file is missing, or none of that kind.
     """
-    if not path.is_file():
-        raise InputError(f"no file at {path}")
-    with _reading(path):
+    _require_file(path)
+    with reading(path):
         return np.lib.format.open_memmap(path, mode="r")
 
 
-def read_table(path: Path, *, label: str | None = None) -> Any:
-    """A whole table as a `pyarrow.Table`: CSV, Parquet, or the array x or X (N, D) of an `.npz` file as columns x0, x1,
-    and so on, with the array `label` (N,) as a further column.
+def read_table(path: Path, *, label: str | None = None, text: Collection[str] = ()) -> Any:
+    """A whole table as a `pyarrow.Table`: CSV, Parquet, or an array (N, D) as columns x0, x1, and so on: that of an
+    `.npy` file, or x or X of an `.npz` file, with the array `label` (N,) as a further column. `text`: see
+    `record_batches`; such columns of whole numbers or truth values in a Parquet file become text, too.
 
     Raises:
         InputError: the file is missing, unreadable or of another kind.
@@ -158,21 +132,31 @@ def read_table(path: Path, *, label: str | None = None) -> Any:
     import pyarrow as pa
 
     suffix = path.suffix.lower()
-    if suffix not in (*TABLES, ".npz") or not path.is_file():
-        raise InputError(f"{path} is no table: give .csv, .parquet or .npz")
-    with _reading(path):
+    _require_file(path)
+    if suffix not in (*TABLES, *ARRAYS):
+        raise InputError(f"{path} is no table: give .csv, .parquet, .npz or .npy")
+    with reading(path):
         if suffix in TABLES:
-            if not sum(map(len, batches := list(record_batches(path)))):
+            if not sum(map(len, batches := list(record_batches(path, text=text)))):
                 raise InputError(f"{path} holds no rows")
-            return pa.Table.from_batches(batches)
-        parts = list(_npz(path, label))
+            return _with_text(pa.Table.from_batches(batches), text)
+        parts = list(_npz(path, label) if suffix == ".npz" else _slices(path, read_array(path)))
         x = np.concatenate([part for part, _ in parts]) if parts else np.empty((0, 0))
         if x.ndim != 2 or not x.size or x.dtype.kind not in "biuf":
             raise InputError(f"{path} holds {x.dtype} of shape {x.shape}: a table has numbers of shape (N, D)")
         columns = {f"x{place}": x[:, place] * 1 for place in range(x.shape[1])}  # a copy; true and false become 1 and 0
-        if label is not None:
+        if label is not None and suffix == ".npz":
             columns[label] = np.concatenate([part for _, part in parts if part is not None])
         return pa.table(columns)
+
+
+def _with_text(table: Any, text: Collection[str]) -> Any:
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if field.name in text and (pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table
 
 
 def _slices(path: Path, x: Any, y: Any = None) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
@@ -228,20 +212,34 @@ def _as_floats(column: Any) -> NDArray[np.float64]:
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
-def record_batches(path: Path) -> Iterator[Any]:
+def record_batches(path: Path, *, text: Collection[str] = ()) -> Iterator[Any]:
     """Arrow record batches of a CSV or Parquet file.
 
     CSV is separated by comma, semicolon or tab, whichever its first line holds most of; if that line is a row of
     numbers, there is no header. Whole numbers of a CSV file come as float64.
+
+    Args:
+        path: the file.
+        text: columns of a CSV file that are taken as they are written; the types of others are guessed from the first
+            rows, so what `01` is depends on its neighbours.
+
+    Raises:
+        InputError: the file is missing, or none of that kind.
     """
+    _require_file(path)
+    with reading(path):
+        yield from _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path, text)
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(BATCH)
+
+
+def _csv(path: Path, text: Collection[str]) -> Iterator[Any]:
     import pyarrow as pa
-
-    if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(BATCH)
-        return
     from pyarrow import csv as arrow_csv
 
     delimiter, first = max(((mark, _first_line(path, mark)) for mark in ",;\t"), key=lambda found: len(found[1]))
@@ -253,9 +251,27 @@ def record_batches(path: Path) -> Iterator[Any]:
     types = {
         field.name: pa.float64() for field in guessed if _is_number(field.type) and not pa.types.is_boolean(field.type)
     }
+    types |= dict.fromkeys(text, pa.string())
     convert = arrow_csv.ConvertOptions(column_types=types)
     with arrow_csv.open_csv(path, read_options=options, parse_options=parse, convert_options=convert) as reader:
         yield from reader
+
+
+def text_columns(path: Path) -> set[str]:
+    """Names of the columns of a table that hold text, by the first rows of a CSV file.
+
+    Raises:
+        InputError: the file is missing, or unreadable.
+    """
+    if path.suffix.lower() not in TABLES:
+        return set()
+    first = next(record_batches(path), None)
+    return set() if first is None else {field.name for field in first.schema if is_text(field.type)}
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is a folder: give a file" if path.is_dir() else f"no file at {path}")
 
 
 def _first_line(path: Path, delimiter: str) -> list[str]:
@@ -263,39 +279,8 @@ def _first_line(path: Path, delimiter: str) -> list[str]:
         return next(csv.reader(file, delimiter=delimiter), [])
 
 
-def _images_below(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
-    if not found:
-        raise InputError(f"{folder} holds no images ({', '.join(sorted(IMAGES))})")
-    return found
-
-
 def _images(paths: list[Path], shape: tuple[int, ...]) -> Iterator[Batch]:
-    """Images as uint8 (B, C, H, W), grey for one channel and RGB for three."""
-    from PIL import Image, UnidentifiedImageError
-
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise InputError(f"this model takes samples of shape {shape}, not images")
-    size = max(1, min(BATCH, IMAGE_BYTES // prod(shape)))
-    for start in range(0, len(paths), size):
-        chosen = paths[start : start + size]
-        x = np.empty((len(chosen), *shape), np.uint8)
-        for place, path in zip(x, chosen, strict=True):
-            try:
-                with Image.open(path) as image:
-                    if image.size != (shape[2], shape[1]):
-                        raise InputError(
-                            f"{path} is {image.size[0]} x {image.size[1]} pixels, this model takes "
-                            f"{shape[2]} x {shape[1]}: resize it first"
-                        )
-                    if getattr(image, "n_frames", 1) > 1:
-                        raise InputError(f"{path} holds several pages: save each as a file of its own")
-                    if image.mode[0] in "IF":
-                        raise InputError(f"{path} has more than 8 bits a channel: save it as .npy in the model's units")
-                    pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"))
-            except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-                raise InputError(f"{path} is not a whole image: {error}") from None
-            place[...] = pixels if shape[0] == 1 else pixels.transpose(2, 0, 1)
+    for x, chosen in read_images(paths, shape, BATCH):
         yield Batch(x, [str(path) for path in chosen], np.zeros(len(chosen), np.int64))
 
 

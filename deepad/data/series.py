@@ -4,14 +4,14 @@
     | train        | gap | val | gap | calibration    | gap | test                    |     time ->
 
 A window belongs to the split of its last step and never reaches back into another: the first steps of a split (the
-embargo, at least a window) serve as context only. Labels, where there are any, say which steps are anomalous: none may
-lie in the part that fits, unless `anomalies="exclude"` leaves out the windows that touch one.
+embargo, a window unless another is given) serve as context only, and `describe` counts those that test leaves out.
+Labels, where there are any, say which steps are anomalous: none may lie in the part that fits, unless
+`anomalies="exclude"` leaves out the windows that touch one.
 
 Steps of a series depend on each other, so calibration on them carries no finite-sample guarantee, and the verdict says
 so (`GuaranteeKind.NONE`).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -21,8 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from deepad.channels import Duplicates, Missing, SeriesSchema
+from deepad.clock import Index
 from deepad.data.base import DataModule, Rows, Splits, Stretch
-from deepad.data.recordings import Reader, Recording, from_files, from_memory, nanoseconds
+from deepad.data.borders import Borders
+from deepad.data.recordings import Reader, Recording, from_files, from_memory
 from deepad.data.windows import dominant_period, windows_of
 from deepad.errors import InputError
 
@@ -48,7 +50,7 @@ class Series(DataModule):
         window_size: steps of a window, >= 2, or `"auto"`: the dominant period of the training part of the first
             recording, at most `LONGEST` steps and an eighth of that part; where there is none `NO_PERIOD` steps, at
             most a sixteenth. `describe` reports it.
-        stride: steps between the windows that train, >= 1. All other windows are one step apart.
+        stride: steps between the windows that train, from 1 to `window_size`. All other windows are one step apart.
         channels: columns that are channels; all columns of numbers but those named below if not given.
         time: column of timestamps; if not given, the only one that holds timestamps, or none.
         label: column of labels, one a row.
@@ -60,7 +62,9 @@ class Series(DataModule):
             `"first-anomaly"`: a quarter of the recording, but at least 500 steps and at most until 100 steps before
             the first anomaly, as in the TSB-AD benchmark.
         anomalies: what to do about labelled anomalies before that: `"refuse"` or `"exclude"`.
-        embargo: steps after each split border that only serve as context, >= 0; a window if not given.
+        embargo: steps after each split border that only serve as context, >= 0; a window if not given. No window ever
+            reaches into another split, but with fewer than `window_size - 1` steps the first of a split follow closely
+            on the split before and resemble it; `describe` notes that.
         missing: policy for missing values, see `deepad.channels`.
         duplicates: policy for repeated timestamps, see there.
         max_gap: typical intervals without a row before a series is split, see there.
@@ -114,16 +118,19 @@ class Series(DataModule):
             raise ValueError("give one of path, frames and generator")
         if window_size != "auto" and (type(window_size) is not int or window_size < 2):
             raise ValueError(f"window_size must be a whole number >= 2, or 'auto', got {window_size!r}")
-        if stride < 1 or (embargo is not None and embargo < 0):
-            raise ValueError(f"need stride >= 1 and embargo >= 0, got {stride} and {embargo}")
-        if anomalies not in ("refuse", "exclude"):
-            raise ValueError(f"anomalies must be refuse or exclude, got {anomalies!r}")
+        for name, value, least in (("stride", stride, 1), ("embargo", embargo, 0)):
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if generator is None and generator_args:
+            raise ValueError("generator_args are for a generator: give one")
+        if type(window_size) is int:
+            _require_stride(stride, window_size)
         if label is not None and intervals is not None:
             raise ValueError("labels are a column (label) or times (intervals), not both")
         self.paths = [path] if isinstance(path, str) else list(path or [])
         self.frames, self.generator, self.generator_args = frames, generator, generator_args or {}
         self.window_size, self.stride, self.embargo = window_size, stride, embargo
-        self.fit_until, self.anomalies = fit_until, anomalies
+        self._borders = Borders(fit_until, val_size, calibration_size, anomalies)
         if generator is not None:
             label, ignore = label or "label", [*_several(ignore), "pattern"]
         names = None if channels is None else _several(channels)
@@ -156,13 +163,25 @@ class Series(DataModule):
         """As every data module, and what was done to the recordings, the window and the steps of each split."""
         report = super().describe()
         steps = {part: sum(int(s.scored.sum()) for s in self.stretches(part)) for part in ("calibration", "test")}
+        n, bad = self._left_out()
+        report["test"] |= {"n_left_out": n, "n_anomalies_left_out": bad}
+        why = "after fit_until (the embargo) or for missing values"
+        notes = [f"test leaves out {n} steps, {bad} of them anomalous, {why}"] if n else []
         return {
             **report,
             "window_size": self._size,
             "steps": steps,
-            "notes": self._notes,
+            "notes": [*self._notes, *notes],
             "inputs": self.schema.to_dict(),
         }
+
+    def _left_out(self) -> tuple[int, int]:
+        """Steps after `fit_until` that test does not judge, and how many of them are anomalous."""
+        labels = []
+        for recording, ends in zip(self._recordings, self._ends, strict=True):
+            labels.append(recording.y[ends[2] : ends[2] + self._gap])
+            labels.append(recording.y_left_out[recording.line.left_out >= ends[2]])
+        return sum(map(len, labels)), int(sum(y.sum() for y in labels))
 
     # ---- splits ------------------------------------------------------------------------------------------------
 
@@ -174,23 +193,27 @@ class Series(DataModule):
             raise InputError(f"a window of {size} steps does not fit into {n} steps: give a smaller window_size")
         windows = windows_of(torch.from_numpy(self._values), size)
         y = np.concatenate([recording.y for recording in self._recordings])
-        part, home, segment = (
-            np.concatenate(column) for column in zip(*map(self._places, self._recordings, self._ends), strict=True)
-        )
-        lengths = [len(recording.line) for recording in self._recordings]
-        home = home + np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
-        first, last = np.arange(n - size + 1), slice(size - 1, n)
-        # a part lies in one recording, so a window that stays in its part crosses no border of a recording either
-        inside = (first >= home[last]) & (segment[first] == segment[last])
-        touched = np.concatenate([[0], np.cumsum(y)])
-        clean = touched[size:] == touched[:-size]
+        touched = np.concatenate([[0], np.cumsum(y, dtype=np.int32)]) if y.any() else None
         rows = {}
         for number, name in enumerate(PARTS):
-            index = np.flatnonzero(inside & (part[last] == number) & (clean | (name == "test")))
+            index = self._windows_in(number)
+            if touched is not None and name != "test":
+                index = index[touched[index + size] == touched[index]]
             self._require_windows(number, len(index))
-            labels = torch.from_numpy(y[last]) if name == "test" else None
+            labels = torch.from_numpy(y[size - 1 :]) if name == "test" else None
             rows[name] = Rows(windows, index[:: self.stride if name == "train" else 1], labels)
         return Splits(**rows)
+
+    def _windows_in(self, number: int) -> Index:
+        """The windows (n,) of a part, counted over all recordings: they cross no border of a part or a segment."""
+        found, offset = [np.empty(0, np.int64)], 0
+        for recording, ends in zip(self._recordings, self._ends, strict=True):
+            home, first, end = self._span(number, ends)
+            for segment in recording.line.segments():
+                begin = max(home, segment.start, first - self._size + 1)
+                found.append(offset + np.arange(begin, min(end, segment.stop) - self._size + 1))
+            offset += len(recording.line)
+        return np.concatenate(found)
 
     def _require_windows(self, number: int, count: int) -> None:
         if count == 0:
@@ -210,20 +233,10 @@ class Series(DataModule):
     def _gap(self) -> int:
         return self._size if self.embargo is None else self.embargo
 
-    def _places(
-        self, recording: Recording, ends: tuple[int, ...]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Of each step (N,): the part it is scored for (-1 for none), where that part begins, and its segment."""
-        n = len(recording.line)
-        part, home = np.full(n, -1), np.zeros(n, np.int64)
-        begin = 0
-        for number, end in enumerate(ends):
-            part[begin + (self._gap if begin else 0) : end] = number
-            home[begin:end] = begin
-            begin = end
-        segment = np.zeros(n, np.int64)
-        segment[recording.line.starts] = 1
-        return part, home, np.cumsum(segment)
+    def _span(self, number: int, ends: tuple[int, ...]) -> tuple[int, int, int]:
+        """Where a part of a recording begins, from where on it is scored, and where it ends."""
+        home = ends[number - 1] if number else 0
+        return home, home + (self._gap if number else 0), ends[number]
 
     def stretches(self, split: str) -> list[Stretch]:
         """The steps of a split with their context, one stretch for each unbroken piece of each recording.
@@ -234,14 +247,13 @@ class Series(DataModule):
         self._read()
         found = []
         for recording, ends in zip(self._recordings, self._ends, strict=True):
-            part, home, _ = self._places(recording, ends)
-            wanted = part == PARTS.index(split)
-            if split != "test":
-                wanted &= recording.y == 0
+            home, first, last = self._span(PARTS.index(split), ends)
             for segment in recording.line.segments():
-                for begin, end in _runs(wanted[segment]):
-                    begin, end = begin + segment.start, end + segment.start
-                    context = max(begin - self._size + 1, home[begin], segment.start)
+                start = max(first, segment.start)
+                wanted = recording.y[start : max(start, min(last, segment.stop))] == 0
+                for begin, end in _runs(wanted | (split == "test")):
+                    begin, end = begin + start, end + start
+                    context = max(begin - self._size + 1, home, segment.start)
                     if (
                         split != "test" and recording.y[context:begin].any()
                     ):  # an anomaly is no context of a normal step
@@ -260,16 +272,26 @@ class Series(DataModule):
         """Read the recordings once, find the window, and place the splits."""
         if self._recordings:
             return
-        schema, recordings = self._reader.read(list(self._sources()))
+        schema, recordings = self._reader.read(
+            list(self._sources()),
+            lambda time: self._borders.before_test(len(time), time),
+            labelled=self.generator is None,
+        )
         values = np.concatenate([recording.line.values for recording in recordings])
         pieces = np.split(values, np.cumsum([len(recording.line) for recording in recordings])[:-1])
         recordings = [
             replace(recording, line=replace(recording.line, values=piece))  # views: the series is held once
             for recording, piece in zip(recordings, pieces, strict=True)
         ]
-        self._notes = [f"{recording.name}: {note}" for recording in recordings for note in recording.line.notes]
-        self._ends = [self._deal(recording, self._fit_end(recording)) for recording in recordings]
+        self._notes = [f"{recording.name}: {note}" for recording in recordings for note in recording.notes]
+        self._ends = [self._borders.deal(recording, schema.zoned) for recording in recordings]
         self._size = self._window_size(recordings[0].line.values[: self._ends[0][0]])
+        _require_stride(self.stride, self._size)
+        if self._gap < self._size - 1:
+            self._notes.append(
+                f"the embargo of {self._gap} steps is shorter than a window of {self._size}: the first steps of a "
+                "split resemble the end of the one before"
+            )
         self._values, self._schema, self._recordings = values, schema, recordings
 
     def _sources(self) -> Iterator[tuple[str, Any]]:
@@ -292,39 +314,12 @@ class Series(DataModule):
         self._notes.append(f"window_size {size}: {found}")
         return size
 
-    def _fit_end(self, recording: Recording) -> int:
-        """Number of steps before test begins."""
-        n, until = len(recording.line), self.fit_until
-        if until == "first-anomaly":
-            first = int(np.argmax(recording.y)) if recording.y.any() else n
-            return min(n, max(500, min(n // 4, first - 100)))
-        if isinstance(until, str):
-            if recording.line.time is None:
-                raise InputError(f"{recording.name} has no timestamps: fit_until={until!r} must be a share or a number")
-            return int(np.searchsorted(recording.line.time, nanoseconds(until)))
-        if isinstance(until, bool) or not (0 < until < 1 if isinstance(until, float) else until >= 1):
-            raise ValueError(f"fit_until is a share in (0, 1), a number of steps >= 1 or a time, got {until!r}")
-        return min(n, round(until * n) if isinstance(until, float) else until)
 
-    def _deal(self, recording: Recording, end: int) -> tuple[int, int, int, int]:
-        """Where train, val, calibration and test end."""
-        counts = [
-            math.floor(size * end) if isinstance(size, float) else size
-            for size in (self.val_size, self.calibration_size)
-        ]
-        train = end - sum(counts)
-        if train < 1 or min(counts) < 1:
-            raise InputError(
-                f"{recording.name}: val and calibration take {counts[0]} and {counts[1]} of {end} steps before test: "
-                "nothing is left to train on; give smaller splits or a later fit_until"
-            )
-        bad = np.flatnonzero(recording.y[:end])
-        if len(bad) and self.anomalies == "refuse":
-            raise InputError(
-                f"{recording.name}: {len(bad)} of the {end} steps before test are labelled anomalous (first at step "
-                f"{bad[0]}): end fit_until before it, or leave such windows out with anomalies=exclude"
-            )
-        return train, train + counts[0], end, len(recording.line)
+def _require_stride(stride: int, window_size: int) -> None:
+    if stride > window_size:
+        raise ValueError(
+            f"stride {stride} leaves out steps between windows of {window_size}: give at most {window_size}"
+        )
 
 
 def _several(given: Any) -> list[Any]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from deepad.data.base import DataModule, Index, Rows, Splits, deal
-from deepad.data.files import find_tables, read_table
+from deepad.data.files import find_tables, read_table, text_columns
 from deepad.errors import InputError
-from deepad.frames import MISSING, kind_of, listed, refuse_where, require_frame, words_of, written
+from deepad.frames import is_anomaly, listed, require_frame
 from deepad.schema import TableSchema
 
 Value = str | int | float
@@ -40,7 +40,8 @@ class Table(DataModule):
         label: the column (or array of `.npz`) that says what is anomalous; for a generator, `"label"`.
         anomalous: values of the label that mean anomaly; all others mean normal.
         ignore: columns to leave out.
-        categorical: columns of numbers that are categories nevertheless.
+        categorical: columns of numbers that are categories nevertheless. In CSV such columns, and those that are text
+            in any file, are taken as they are written, see `deepad.schema`.
         missing: see `TableSchema.learn`.
         max_categories: see `TableSchema.learn`.
         test_size: share or number of normal rows kept for the test split.
@@ -150,7 +151,8 @@ class Table(DataModule):
         import pyarrow as pa
 
         files = [file for path in self.paths for file in find_tables(path)]
-        tables = [require_frame(read_table(file, label=self.label)) for file in files]
+        text = set(self.categorical).union(*map(text_columns, files))  # as written, whatever is beside them in a file
+        tables = [require_frame(read_table(file, label=self.label, text=text)) for file in files]
         for file, table in zip(files, tables, strict=True):
             if table.column_names != tables[0].column_names:
                 raise InputError(
@@ -170,7 +172,7 @@ class Table(DataModule):
             return np.zeros(table.num_rows, np.int64)
         if table.column_names.count(self.label) != 1:
             raise InputError(f"no column {self.label!r} for labels: there are {listed(table.column_names)}")
-        y = _is_anomaly(self.label, table.column(self.label), self.anomalous, present=self.generator is None)
+        y = is_anomaly(self.label, table.column(self.label), self.anomalous, present=self.generator is None)
         if y.all():
             raise InputError(f"all {len(y)} rows are anomalies: normal rows are needed to train and calibrate")
         return y
@@ -181,24 +183,6 @@ class Table(DataModule):
         if self.order == "rows":
             return np.split(normal, np.cumsum([len(train), len(val), len(calibration)]))
         return [train, val, calibration, test]
-
-
-def _is_anomaly(name: str, labels: Any, anomalous: Sequence[Value], *, present: bool) -> Index:
-    """1 where a label is one of the anomalous values, (N,); `present`: whether each of them must occur."""
-    kind_of(name, labels.type)  # refuses dates
-    codes, words = words_of(labels)
-    occur = sorted({words[code] for code in np.unique(codes)})
-    refuse_where(np.array([word == MISSING for word in words])[codes], name, "labels missing", "fill or drop them", 0)
-    wanted = {written(int(value) if isinstance(value, bool) else value) for value in anomalous}
-    if str(labels.type) == "bool":
-        wanted = {{"1": "true", "0": "false"}.get(value, value) for value in wanted}
-    absent = sorted(wanted - set(occur)) if present else []
-    if absent or not wanted:
-        raise InputError(
-            f"no label is {' or '.join(absent) or 'given as anomalous'}: the values of {name!r} are {listed(occur)}; "
-            "give some of them as anomalous"
-        )
-    return np.array([word in wanted for word in words], np.int64)[codes]
 
 
 def _encoded(schema: TableSchema, table: Any) -> Tensor:

@@ -84,6 +84,13 @@ class StepRule:
             return windows
         return (windows - 1) * self.stride + self.window_size
 
+    def reached(self, n: int) -> NDArray[np.bool_]:
+        """Which steps (n,) of an unbroken series of n are scored."""
+        t = np.arange(n)
+        window, left = np.divmod(t - self.window_size + 1, self.stride)
+        reached: NDArray[np.bool_] = (window >= 0) & (left == 0) if self.causal else t < self.scored(n)
+        return reached
+
     def gather(self, errors: NDArray[np.float64], first: int, steps: range) -> NDArray[np.float64]:
         """Scores (n,) of a range of steps from the windows that are at hand.
 

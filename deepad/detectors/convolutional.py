@@ -1,6 +1,6 @@
 """Convolutional autoencoder: the dense one, for samples with neighbours (pixels of an image, steps of a window).
 
-    z = W h_L,   h_l = act(norm(conv(h_(l-1), stride 2))),   v = the mirror of it;   score as for the dense autoencoder
+    z = mlp(h_L),   h_l = act(norm(conv(h_(l-1), stride 2))),   v = the mirror of it;   scores of the dense one
 
 Assumption: what is normal is made of local patterns that occur anywhere. It fails where the place of a pattern matters
 more than the pattern, and where anomalies are made of the same patterns: a good decoder of strokes draws any digit, so
@@ -28,6 +28,8 @@ class ConvolutionalAutoencoder(Detector):
     Args:
         shape: shape of one sample, `(C, H, W)` or `(T, C)`; each of H and W, or T, must be at least 2 for every layer.
         channels: of the layers from the input inwards; each halves height and width (or time), rounding up.
+        hidden_dims: widths of the fully connected layers from there towards the latent code. Without any, the model is
+            nearly linear in the code, and hardly better than principal components.
         latent_dim: width of the latent code.
         kernel_size: of the convolutions, an odd number >= 3.
         activation: one of `deepad.nn.ACTIVATIONS`.
@@ -48,6 +50,7 @@ class ConvolutionalAutoencoder(Detector):
         shape: Sequence[int],
         *,
         channels: Sequence[int] = (16, 32),
+        hidden_dims: Sequence[int] = (256,),
         latent_dim: int = 10,
         kernel_size: int = 3,
         activation: str = "silu",
@@ -76,8 +79,10 @@ class ConvolutionalAutoencoder(Detector):
         widths = [outer, *channels]
         inner = (widths[-1], *grids[-1])
         layers = [_down(a, b, kernel_size, activation, len(sizes)) for a, b in pairwise(widths)]
-        self.encoder = nn.Sequential(*layers, nn.Flatten(), mlp([prod(inner), latent_dim]))
-        self.decoder = nn.Sequential(mlp([latent_dim, prod(inner)]), nn.Unflatten(1, inner))
+        inwards = mlp([prod(inner), *hidden_dims, latent_dim], activation=activation)
+        outwards = mlp([latent_dim, *reversed(hidden_dims), prod(inner)], activation=activation)
+        self.encoder = nn.Sequential(*layers, nn.Flatten(), inwards)
+        self.decoder = nn.Sequential(outwards, nn.Unflatten(1, inner))
         for (a, b), (small, large) in zip(pairwise(reversed(widths)), pairwise(reversed(grids)), strict=True):
             last = large is grids[0]
             self.decoder.append(_up(a, b, kernel_size, None if last else activation, small, large))

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from deepad.detectors.base import Detector
 from deepad.detectors.residuals import GaussianErrors
-from deepad.nn import ScalingKind
+from deepad.nn import Linear, ScalingKind
 
 State = tuple[Tensor, Tensor]
 
@@ -88,7 +88,7 @@ class LSTMAutoencoder(Detector):
         told = width if decoder == "feedback" else hidden_size
         self.encoder = nn.LSTM(width, hidden_size, num_layers, batch_first=True, dropout=dropout)
         self.decoder = nn.LSTM(told, hidden_size, num_layers, batch_first=True, dropout=dropout)
-        self.output = nn.Linear(hidden_size, width)
+        self.output = Linear(hidden_size, width)
         self.errors = GaussianErrors((steps, width)) if score == "gaussian" else None
         self.feedback, self.noise = decoder == "feedback", noise
 

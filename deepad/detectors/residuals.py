@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepad.nn import steady_matmul
+
 ErrorKind = Literal["squared", "absolute", "bernoulli"]
 ScoreKind = Literal["error", "relative"]
 
@@ -129,7 +131,7 @@ class GaussianErrors(nn.Module):
     def contributions(self, errors: Tensor) -> Tensor:
         """Squared standardised errors (B, T, C) of errors (B, T, C); their sum is the squared Mahalanobis distance."""
         standard = (errors - self.mean) / self.step[:, None]
-        return (standard @ self.whiten.T).square()
+        return steady_matmul(standard, self.whiten).square()
 
     @torch.no_grad()
     def learn(self, errors: Iterable[Tensor]) -> None:

@@ -21,7 +21,7 @@ detection using reconstruction probability*, 2015; Burda, Grosse, Salakhutdinov,
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Literal
 
@@ -126,7 +126,9 @@ class VariationalAutoencoder(Detector):
             surprise = self._surprise(u, self.decoder(z)).sum(1)
             weight = self.beta * self._warm()
         else:
-            surprise = self._draw_surprises(u, mu, log_var, self.draws[:VALIDATION_DRAWS]).sum(2).mean(1)
+            draws = self.draws[:VALIDATION_DRAWS]
+            drawn = [surprise.sum(1) for _, surprise in self._by_draw(u, mu, log_var, draws)]
+            surprise = torch.stack(drawn).mean(0)
             weight = self.beta
         loss: Tensor = (surprise + weight * kl_from_standard(mu, log_var)).mean() / u.shape[1]
         return loss
@@ -152,19 +154,28 @@ class VariationalAutoencoder(Detector):
         return torch.as_tensor(nats / energy(u)[:, None] if self.relative else nats).view(x.shape)
 
     def _parts(self, u: Tensor, mu: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
-        """Nats of the parts (B, D) and nats of no part (B,)."""
-        surprise = self._draw_surprises(u, mu, log_var, self.draws)  # (B, S, D)
-        if self.kind == "probability":
-            return surprise.mean(1), torch.zeros_like(mu[:, 0])
-        if self.kind == "elbo":
-            return surprise.mean(1), kl_from_standard(mu, log_var)
-        z = mu[:, None] + torch.exp(0.5 * log_var)[:, None] * self.draws
-        log_ratio = 0.5 * (self.draws.square() - z.square()).sum(2) + 0.5 * log_var.sum(1, keepdim=True)
-        log_weight = log_ratio - surprise.sum(2)  # log p(u|z) p(z) / q(z|x), (B, S)
-        share = log_weight.softmax(1)
-        bound = math.log(len(self.draws)) - log_weight.logsumexp(1)
-        parts = (share[:, :, None] * surprise).sum(1)
-        return parts, bound - parts.sum(1)
+        """Nats of the parts (B, D) and nats of no part (B,); one draw at a time, so that memory is that of one."""
+        if self.kind == "importance":
+            return self._importance_parts(u, mu, log_var)
+        parts = torch.zeros_like(u)
+        for _, surprise in self._by_draw(u, mu, log_var, self.draws):
+            parts += surprise
+        kl = kl_from_standard(mu, log_var) if self.kind == "elbo" else torch.zeros_like(mu[:, 0])
+        return parts / len(self.draws), kl
+
+    def _importance_parts(self, u: Tensor, mu: Tensor, log_var: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts weighed by the importance of their draw; sums are kept relative to the largest weight so far."""
+        parts, total, largest = torch.zeros_like(u), torch.zeros_like(u[:, 0]), torch.full_like(u[:, 0], -torch.inf)
+        for z, surprise in self._by_draw(u, mu, log_var, self.draws):
+            log_prior = -0.5 * z.square().sum(1)
+            log_posterior = -0.5 * ((z - mu).square() / log_var.exp() + log_var).sum(1)
+            log_weight = log_prior - log_posterior - surprise.sum(1)  # log p(u|z) p(z) / q(z|x), (B,)
+            before, largest = largest, torch.maximum(largest, log_weight)
+            weight, shrink = (log_weight - largest).exp(), (before - largest).exp()
+            total = total * shrink + weight
+            parts = parts * shrink[:, None] + weight[:, None] * surprise
+        parts = parts / total[:, None]
+        return parts, math.log(len(self.draws)) - largest - total.log() - parts.sum(1)
 
     def features(self, x: Tensor) -> Tensor:
         """Mean of the latent code and the mean nats of a part: (B, latent_dim + 1)."""
@@ -186,17 +197,19 @@ class VariationalAutoencoder(Detector):
         return mu, log_var.clamp(-20, 20)
 
     def _surprise(self, u: Tensor, v: Tensor) -> Tensor:
-        """-log p (.., D) of the parts of u (.., D), which broadcasts to it, given decoder output v (.., D or 2 D)."""
+        """-log p (B, D) of the parts of u given decoder output v (B, D or 2 D)."""
         if self.likelihood == "bernoulli":
             return bernoulli_divergence(u, v)
         mean, raw = v.chunk(2, -1) if self.by_sample else (v, self.variance)
         variance = LEAST_VARIANCE + functional.softplus(raw)
         return 0.5 * ((u - mean).square() / variance + variance.log() + math.log(2 * math.pi))
 
-    def _draw_surprises(self, u: Tensor, mu: Tensor, log_var: Tensor, draws: Tensor) -> Tensor:
-        """-log p (B, S, D) of the parts of u given each draw (S, latent_dim) of the code."""
-        z = mu[:, None] + torch.exp(0.5 * log_var)[:, None] * draws
-        return self._surprise(u[:, None], self.decoder(z))
+    def _by_draw(self, u: Tensor, mu: Tensor, log_var: Tensor, draws: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The code (B, latent_dim) of each draw (latent_dim,), and -log p (B, D) of the parts of u given it."""
+        deviation = torch.exp(0.5 * log_var)
+        for draw in draws:
+            z = mu + deviation * draw
+            yield z, self._surprise(u, self.decoder(z))
 
 
 def kl_from_standard(mu: Tensor, log_var: Tensor) -> Tensor:

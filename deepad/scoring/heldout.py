@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.channels import SeriesSchema
 from deepad.data.windows import StepRule, windows_of
 from deepad.errors import DataLeakError, InputError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
@@ -15,6 +16,8 @@ from deepad.scoring.conformal import Scores
 from deepad.scoring.inputs import as_series, in_blocks
 from deepad.scoring.models import Schema
 from deepad.scoring.steps import CHUNK, score_series
+
+Places = NDArray[np.int64]
 
 CHAIN = 50
 """Steps over which even a coarsely rounded series does not repeat itself by chance."""
@@ -30,17 +33,40 @@ def score_samples(model: Model, x: Any, inputs: Schema | None) -> tuple[Scores, 
         raise InputError("calibration needs normal samples, got none")
     rows = np.concatenate(seen)
     if model.fit_rows is not None:  # a model loaded from an artifact has only their digest
-        check_disjoint(model.fit_rows, rows)
+        if isinstance(inputs, SeriesSchema):  # windows of a series recur by themselves
+            check_not_replayed(model.fit_rows, [rows], model.shape[0])
+        else:
+            check_disjoint(model.fit_rows, rows)
     return np.concatenate(scores), rows
 
 
 def score_stretches(model: Model, x: Any, inputs: Schema | None, steps: StepRule) -> tuple[Scores, Fingerprints]:
-    """Scores (n,) of the steps of held-out normal stretches, and fingerprints of their windows."""
-    stretches, _ = as_series(x, model.shape[-1], inputs)
+    """Scores (n,) of the steps of held-out normal stretches, and fingerprints of their windows.
+
+    Args:
+        model: takes windows (T, C).
+        x: what `as_series` takes, or a list of things with `values` (n, C) and `scored` (n,), such as the stretches of
+            a data module: steps that are not scored are context, and calibrate nothing.
+        inputs: the schema of the series, if it is known.
+        steps: how windows score steps.
+    """
+    parts = x if isinstance(x, list | tuple) else [x]
+    # arrays, so that a data frame with such columns is not taken for one
+    masks = [part.scored for part in parts if isinstance(getattr(part, "scored", None), np.ndarray)]
+    if masks and len(masks) < len(parts):
+        raise InputError("got stretches with and without `scored` in one list: give all with, or the values of all")
+    stretches, step_of_row = as_series([part.values for part in parts] if masks else x, model.shape[-1], inputs)
     windows = fingerprint_windows(stretches, steps.window_size)
     if model.fit_rows is not None:
         check_not_replayed(model.fit_rows, windows, steps.window_size)
     scores = np.concatenate([score_series(model, steps, stretch) for stretch in stretches])
+    if masks:
+        if step_of_row is not None:
+            scores = np.where(step_of_row < 0, np.nan, scores[step_of_row])
+        scored = np.concatenate(masks)
+        if scored.dtype != bool or scored.shape != scores.shape:
+            raise InputError(f"`scored` must say true or false of each of {len(scores)} steps, got {scored.shape}")
+        scores = scores[scored]
     scores = scores[~np.isnan(scores)]
     if not len(scores):
         longest = max(map(len, stretches))
@@ -78,24 +104,56 @@ def fingerprint_windows(series: Iterable[NDArray[np.generic]], window_size: int)
 
 
 def check_not_replayed(fit_rows: Fingerprints, windows: Iterable[Fingerprints], window_size: int) -> None:
-    """Raise `DataLeakError` if a stretch of a series is one that fitted the model.
+    """Raise `DataLeakError` if stretches of a series are those that fitted the model.
 
-    Single windows recur in any series that repeats itself. What does not happen by itself is a chain of windows over
-    more than two window lengths and `CHAIN` steps that fitted the model, occur once only in the stretches, and follow
-    each other at one distance, the stride of the training (found up to a window), for more than half of the chain.
+    Single windows recur in any series that repeats itself. What does not happen by itself is a *chain*: windows that
+    fitted the model, each of them once as far as that is known and once in this stretch, that follow each other at one
+    distance, the stride of the training (found up to a window), for more than half of the chain, over `CHAIN` steps or
+    more. Refused is one chain over more than two window lengths and `CHAIN` steps, and stretches that consist of chains
+    for more than half and are that long together.
+
+    What this does not find: steps that trained in pieces of fewer than `CHAIN` steps (and two strides) or mixed with
+    more steps that did not; the same steps twice in one stretch; windows that were changed, even by rounding; a
+    training with a stride of more than a window. And stretches of a series without any noise that repeats itself are
+    refused if each holds less than one period: they equal what trained, step by step.
+
+    Args:
+        fit_rows: fingerprints of the windows that fitted the model, repeated if they were so often there.
+        windows: fingerprints (m,) of all windows of each stretch, in order.
+        window_size: steps of a window.
     """
-    stretches, least = list(windows), max(CHAIN, 2 * window_size)
-    known, count = np.unique(np.concatenate([np.empty(0, np.int64), *stretches]), return_counts=True)
-    telling = known[(count == 1) & np.isin(known, fit_rows)]
+    stretches, least, total, replayed = list(windows), max(CHAIN, 2 * window_size), 0, 0
+    known, count = np.unique(fit_rows, return_counts=True)
+    once = known[(count == 1) & np.isin(known, np.concatenate([np.empty(0, np.int64), *stretches]))]
     for found in stretches:
-        places = np.flatnonzero(np.isin(found, telling))
-        for stride, times in zip(*np.unique(np.diff(places), return_counts=True), strict=True):
-            if stride > window_size or 2 * stride * times <= least:
-                continue
-            for chain in np.split(places, np.flatnonzero(np.diff(places) > stride) + 1):
-                span = chain[-1] - chain[0]
-                if span > least and 2 * stride * (np.diff(chain) == stride).sum() > span:
-                    raise DataLeakError(
-                        f"the steps {chain[0]} to {chain[-1] + window_size - 1} trained or selected this model: their "
-                        "scores are too low; calibrate on a stretch of the series that the model has not seen"
-                    )
+        most = 0
+        for first, last in _chains(found, once, window_size):
+            span = last - first
+            if len(span) and span.max() > least:
+                i = int(np.argmax(span))
+                raise DataLeakError(
+                    f"the steps {first[i]} to {last[i] + window_size - 1} trained or selected this model: their "
+                    "scores are too low; calibrate on a stretch of the series that the model has not seen"
+                )
+            most = max(most, int(span.sum()))
+        if 2 * most > len(found) - 1:
+            total, replayed = total + most, replayed + 1
+    if total > least:
+        raise DataLeakError(
+            f"{replayed} of {len(stretches)} stretches trained or selected this model: their scores are too low; "
+            "calibrate on a part of the series that the model has not seen"
+        )
+
+
+def _chains(found: Fingerprints, once: Fingerprints, window_size: int) -> Iterator[tuple[Places, Places]]:
+    """For each stride that occurs, the first and last windows of the chains of a stretch; see `check_not_replayed`."""
+    here, count = np.unique(found, return_counts=True)
+    places = np.flatnonzero(np.isin(found, here[(count == 1) & np.isin(here, once)]))
+    gaps = np.diff(places)
+    for stride in np.unique(gaps[gaps <= window_size]):
+        breaks = np.flatnonzero(gaps > stride)
+        begin, end = np.append(0, breaks + 1), np.append(breaks, len(gaps))
+        steady = np.append(0, np.cumsum(gaps == stride))
+        first, last = places[begin], places[end]
+        chain = (last - first + window_size >= CHAIN) & (2 * stride * (steady[end] - steady[begin]) > last - first)
+        yield first[chain], last[chain]

@@ -13,7 +13,7 @@ from deepad.frames import as_frame
 Array = NDArray[Any]
 
 
-def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
+def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0, missing: bool = False) -> Array:
     """Samples as a numeric array (N, *shape); the input is neither changed nor copied without need.
 
     A single grey channel may be left out: (N, H, W) is taken for (N, 1, H, W).
@@ -22,6 +22,7 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
         x: array, tensor on any device, nested list or data frame.
         shape: shape of one sample.
         first: row number of x[0], for messages.
+        missing: whether values may be NaN.
 
     Raises:
         InputError: wrong shape or type, masked, sparse, complex, or NaN or infinite values.
@@ -45,7 +46,8 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0) -> Array:
         hint = f": reshape one sample to (1, {', '.join(map(str, shape))})" if array.shape == shape else ""
         raise InputError(f"samples must have shape (N, {', '.join(map(str, shape))}), got {array.shape}{hint}")
     if array.dtype.kind == "f":
-        bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+        finite = ~np.isinf(array) if missing else np.isfinite(array)
+        bad = ~finite.all(axis=tuple(range(1, array.ndim)))
         if bad.any():
             raise InputError(
                 f"{int(bad.sum())} of {len(array)} samples hold NaN or infinite values (first at row "
@@ -70,10 +72,12 @@ def _from_frame(frame: Any) -> Array:
 
 
 def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.int64] | None]:
-    """Unbroken stretches (n, C) of a series, and for data frames which of all their steps each row became (-1: none).
+    """Unbroken stretches (n, C) of a series, and which of all their steps each row became (-1: none), None if its own.
 
     Args:
         x: one array or tensor (N, C), or, where the channels are known, a data frame of a recording; or a list of such.
+            Where the schema holds or splits at missing values it does so in arrays too, whose rows are taken to be in
+            order and equally far apart.
         width: number of channels C.
         inputs: the `SeriesSchema` that reads data frames; None if the channels are not known.
 
@@ -83,23 +87,30 @@ def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.
     many = isinstance(x, list | tuple) and len(x) > 0 and not any(isinstance(part, list | tuple) for part in x)
     many = many and all(getattr(part, "ndim", 2) == 2 for part in x)
     stretches: list[Array] = []
-    rows, seen, framed = [np.empty(0, np.int64)], 0, False
+    rows, seen, mapped = [np.empty(0, np.int64)], 0, False
+    filled = inputs is not None and inputs.missing != "refuse"
     for part in x if many else [x]:
         frame = None if isinstance(part, np.ndarray | list | tuple) else as_frame(part)
+        line = None
         if frame is None:
-            stretches.append(as_samples(part, (width,)))
-            rows.append(np.arange(seen, seen + len(stretches[-1])))
+            array = as_samples(part, (width,), missing=filled)
+            if filled and np.isnan(array).any():
+                line = inputs.read_array(array)
+            else:
+                stretches.append(array)
+                rows.append(np.arange(seen, seen + len(array)))
+        elif inputs is None:
+            raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
         else:
-            if inputs is None:
-                raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
             line = inputs.read(frame)
+        if line is not None:
             stretches += [line.values[segment] for segment in line.segments()]
             rows.append(np.where(line.step_of_row < 0, -1, line.step_of_row + seen))
-            framed = True
+            mapped = True
         seen = sum(map(len, stretches))
     if not seen:
         raise InputError("got no steps to judge")
-    return stretches, np.concatenate(rows) if framed else None
+    return stretches, np.concatenate(rows) if mapped else None
 
 
 def in_blocks(
@@ -109,20 +120,22 @@ def in_blocks(
 
     Args:
         x: samples as one array, or an iterable of batches (a DataLoader); of a labelled batch (x, y) only x is taken.
+            Where the columns are known, a data frame, or an iterable of them.
         shape: shape of one sample.
         size: rows a block.
         labelled: whether batches (x, y) may come.
-        table: the `TableSchema` that encodes a data frame, if the columns are known.
+        table: the `TableSchema` that encodes data frames, if the columns are known.
 
     Raises:
         InputError: what `as_samples` refuses, or a labelled batch where none may come.
     """
     whole = hasattr(x, "__array__") or hasattr(x, "tocsr") or isinstance(x, list) or not isinstance(x, Iterable)
-    batches: Iterable[Any] = [x] if whole else x
     if isinstance(x, str | Path):
         raise InputError(f"got the path {x}: load it first, or use `deepad score`")
-    if table is not None and (frame := as_frame(x)) is not None:
-        batches = (table.encode(frame.slice(start, size), first=start) for start in range(0, len(frame), size))
+    if table is not None:
+        frames = isinstance(x, list) and len(x) > 0 and as_frame(x[0]) is not None
+        whole = as_frame(x) is not None or (whole and not frames)
+    batches: Iterable[Any] = [x] if whole else x
     held: list[Array] = []
     count = row = 0
     for batch in batches:
@@ -130,14 +143,25 @@ def in_blocks(
             if len(batch) > 1 and not labelled:
                 raise InputError("got labelled batches (x, y) where x alone is taken: labels belong to test")
             batch = batch[0]
-        samples = as_samples(batch, shape, first=row)
-        row += len(samples)
-        held.append(samples)
-        count += len(samples)
-        if count >= size:
-            joined = np.concatenate(held) if len(held) > 1 else held[0]
-            full = count - count % size
-            yield from (joined[start : start + size] for start in range(0, full, size))
-            held, count = ([joined[full:]] if count % size else []), count % size
+        for samples in _arrays(batch, shape, size, table, row):
+            row += len(samples)
+            held.append(samples)
+            count += len(samples)
+            if count >= size:
+                joined = np.concatenate(held) if len(held) > 1 else held[0]
+                full = count - count % size
+                yield from (joined[start : start + size] for start in range(0, full, size))
+                held, count = ([joined[full:]] if count % size else []), count % size
     if count:
         yield np.concatenate(held)
+
+
+def _arrays(batch: Any, shape: tuple[int, ...], size: int, table: Any, first: int) -> Iterator[Array]:
+    """A batch as an array, or the rows of a data frame encoded some at a time; `first`: number of its first row."""
+    frame = None if table is None else as_frame(batch)
+    if frame is None:
+        yield as_samples(batch, shape, first=first)
+        return
+    for start in range(0, len(frame), size):
+        encoded = table.encode(frame.slice(start, size), first=first + start)
+        yield as_samples(encoded, shape, first=first + start)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from deepad.baselines.base import Baseline
 from deepad.channels import SeriesSchema
+from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, plain_values
 from deepad.rooms import members
 from deepad.schema import TableSchema
@@ -58,3 +59,16 @@ def schema_from_dict(document: Any) -> Schema | None:
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError("the inputs are neither a table nor a series")
     return kinds[kind].from_dict(document)
+
+
+def require_fit(shape: tuple[int, ...], steps: StepRule | None, inputs: Schema | None) -> None:
+    """Refuse steps or inputs that are not those of a model for samples of this shape."""
+    if steps is not None and (len(shape) != 2 or shape[0] != steps.window_size):
+        raise ValueError(
+            f"steps of a series are scored from windows ({steps.window_size}, C), the model takes samples of shape "
+            f"{shape}: leave the rule out"
+        )
+    if steps is not None and isinstance(inputs, TableSchema):
+        raise ValueError("the rows of a table are no steps of a series: leave the rule out")
+    if inputs is not None and inputs.size != shape[-1]:
+        raise ValueError(f"the inputs have {inputs.size} values, the model takes samples of shape {shape}")

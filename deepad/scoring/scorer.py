@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import deepad
+from deepad.channels import SeriesSchema
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, require_fitted
 from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
@@ -26,7 +27,7 @@ from deepad.scoring.blocks import BLOCK, Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold, as_scores
 from deepad.scoring.heldout import score_samples, score_stretches
 from deepad.scoring.inputs import as_samples, as_series, in_blocks
-from deepad.scoring.models import CONTRACTS, Schema, describe, model_id, rebuild, schema_from_dict
+from deepad.scoring.models import CONTRACTS, Schema, describe, model_id, rebuild, require_fit, schema_from_dict
 from deepad.scoring.steps import CHUNK, StepScorer, score_series
 from deepad.scoring.verdict import Verdict
 
@@ -35,6 +36,7 @@ FORMAT = "deepad.scorer"
 _KEYS = frozenset({"calibration", "created_utc", "data", "decision", "deepad", "id", "inputs", "model", "steps"})
 _ADDED = {2: {"inputs": None, "steps": None}}
 DEPENDENT = "steps of a series depend on each other"
+OVERLAPPING = "windows of a series depend on each other"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,8 @@ class Scorer:
 
     def __post_init__(self) -> None:
         self._require_pair()
-        _require_fit(self.model.shape, self.steps, self.inputs)
-        _require_promise(self.kind, None if self.steps is None else DEPENDENT)
+        require_fit(self.model.shape, self.steps, self.inputs)
+        _require_promise(self.kind, _dependence(self.steps, self.inputs))
         _ = self.threshold  # an impossible promise is refused here, not at the first call
 
     def _require_pair(self) -> None:
@@ -98,11 +100,13 @@ class Scorer:
         Args:
             model: a trained detector or a fitted baseline.
             x: normal samples (N, *shape) that neither trained nor selected the model, or an iterable of batches; with
-                `steps`, normal steps (N, C) of a series, or a list of unbroken stretches of it.
+                `steps`, normal steps (N, C) of a series, a list of unbroken stretches of it, or what `stretches` of the
+                data module gives, of which only the steps that are `scored` calibrate.
             alpha: false-alarm rate, in (0, 1).
             kind: `"marginal"`, `"pac"` or `"none"`, see `deepad.scoring.guarantee`. If not given, `"marginal"` for
-                samples (`"pac"` with delta) and `"none"` for steps and windows (T, C): to ask for a promise on windows
-                is to assert that they do not overlap and are exchangeable. For steps none is made.
+                samples (`"pac"` with delta) and `"none"` for steps and windows (T, C). For steps, and for
+                windows where `inputs` is a series, no promise is made; to ask for one on windows of unknown origin is
+                to assert that they are exchangeable, say independent sequences.
             delta: for `"pac"`, the allowed probability of an unlucky calibration draw.
             steps: how steps are scored, a rule of `deepad.data.windows` by name or with its stride; None for samples.
             inputs: the schema of the raw input; that of the data the model was trained on if not given.
@@ -122,8 +126,8 @@ class Scorer:
             kind = "none" if dependent and delta is None else "marginal" if delta is None else "pac"
         if isinstance(steps, str):
             steps = StepRule(model.shape[0], steps)  # type: ignore[arg-type] # the rule checks itself
-        _require_fit(model.shape, steps, inputs)
-        _require_promise(kind, None if steps is None else DEPENDENT)
+        require_fit(model.shape, steps, inputs)
+        _require_promise(kind, _dependence(steps, inputs))
         if steps is None:
             scores, calibration_rows = score_samples(model, x, inputs)
         else:
@@ -213,7 +217,7 @@ class Scorer:
         if kind is None:
             kind, delta = (self.kind, self.delta) if delta is None else ("pac", delta)
         without = "this scorer was calibrated without one" if self.kind == "none" else None
-        _require_promise(kind, without if self.steps is None else DEPENDENT)
+        _require_promise(kind, _dependence(self.steps, self.inputs) or without)
         return self.calibration.threshold(self.alpha if alpha is None else alpha, kind=kind, delta=delta)
 
     def _judge(self, score: Scores, threshold: Threshold) -> Verdict:
@@ -317,17 +321,11 @@ class Scorer:
             raise ArtifactCorruptError(f"{folder} does not describe a scorer: {str(error)[:160]}") from None
 
 
-def _require_fit(shape: tuple[int, ...], steps: StepRule | None, inputs: Schema | None) -> None:
-    """Refuse steps or inputs that are not those of a model for samples of this shape."""
-    if steps is not None and (len(shape) != 2 or shape[0] != steps.window_size):
-        raise ValueError(
-            f"steps of a series are scored from windows ({steps.window_size}, C), the model takes samples of shape "
-            f"{shape}: leave the rule out"
-        )
-    if steps is not None and isinstance(inputs, TableSchema):
-        raise ValueError("the rows of a table are no steps of a series: leave the rule out")
-    if inputs is not None and inputs.size != shape[-1]:
-        raise ValueError(f"the inputs have {inputs.size} values, the model takes samples of shape {shape}")
+def _dependence(steps: StepRule | None, inputs: Schema | None) -> str | None:
+    """Why nothing can be promised, None if it can be."""
+    if steps is not None:
+        return DEPENDENT
+    return OVERLAPPING if isinstance(inputs, SeriesSchema) else None
 
 
 def _require_promise(kind: str, without: str | None) -> None:

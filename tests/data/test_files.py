@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deepad.data.files import BATCH, read_idx, read_labels, read_samples
+from deepad.data.files import BATCH, read_labels, read_samples, read_table, record_batches, text_columns
+from deepad.data.images import read_idx
 from deepad.errors import DeepadError, InputError
 from deepad.scoring.inputs import as_samples
 
@@ -777,3 +778,41 @@ def test_what_a_spreadsheet_writes_is_read(tmp_path):
     out = io.StringIO()
     csv.writer(out, quoting=csv.QUOTE_ALL).writerows([["a", "b"], *CSV_ROWS])
     assert rows_of(text(tmp_path / "x.csv", out.getvalue()), (2,)).tolist() == CSV_ROWS
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_guessed_or_taken_as_written(tmp_path):
+    path = text(tmp_path / "x.csv", "code,flag,x\n01,True,1\n2.0,False,2\n,True,\n")
+    assert read_table(path)["code"].to_pylist() == [1, 2, None]
+    written = read_table(path, text={"code", "flag", "not there"})
+    assert written["code"].to_pylist() == ["01", "2.0", ""]
+    assert written["flag"].to_pylist() == ["True", "False", "True"]
+    assert written["x"].to_pylist() == [1, 2, None]
+    assert text_columns(path) == set()
+    assert text_columns(text(tmp_path / "y.csv", "code,x\n01,1\nA1,2\n")) == {"code"}
+
+
+def test_an_array_is_a_table_of_numbered_columns(tmp_path):
+    x = np.arange(6.0).reshape(3, 2)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    for name in ("x.npy", "x.npz"):
+        assert read_table(tmp_path / name).to_pydict() == {"x0": [0, 2, 4], "x1": [1, 3, 5]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("ragged.csv", b"a,b\n1,2\n3\n", "cannot read .*ragged.csv"),
+        ("short.parquet", b"PA", "cannot read .*short.parquet"),
+        ("none.csv", None, "no file at .*none.csv"),
+    ],
+)
+def test_batches_of_a_broken_table_are_refused_in_one_line(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        list(record_batches(tmp_path / name))
+    assert "\n" not in str(caught.value)

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepad.clock import nanoseconds
 from deepad.data import Series
-from deepad.data.recordings import nanoseconds
 from deepad.errors import InputError
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60)
@@ -56,7 +56,7 @@ def small(frames=None, **options):
     st.floats(0.1, 0.4),
 )
 def test_splits_share_no_step_and_follow_each_other(size, embargo, lengths, stride, until, val, calibration):
-    firsts = np.cumsum([0, *lengths[:-1]])
+    firsts, stride = np.cumsum([0, *lengths[:-1]]), min(stride, size)
     frames = [numbered(n, first) for n, first in zip(lengths, firsts, strict=True)]
     options = {"window_size": size, "embargo": embargo, "fit_until": until, "stride": stride}
     data = Series(frames=frames, val_size=val, calibration_size=calibration, **options)
@@ -108,7 +108,8 @@ def test_fit_until_may_be_a_time():
 
 @pytest.mark.parametrize(("first", "until"), [(3000, 1000), (700, 600), (590, 500), (None, 1000)])
 def test_fit_until_the_first_anomaly_follows_the_benchmark(first, until):
-    data = small(frame(4000, [] if first is None else [first]), label="y", fit_until="first-anomaly", embargo=0)
+    labels = {"ignore": ["y"]} if first is None else {"label": "y"}
+    data = small(frame(4000, [] if first is None else [first]), fit_until="first-anomaly", embargo=0, **labels)
     assert steps_of(data.splits.test)[0, 0] == until
 
 
@@ -182,7 +183,8 @@ def test_stretches_cover_the_steps_of_a_split_once_and_agree_with_its_windows(si
     for place in breaks:
         time[place:] += 100
     table = pa.table({"when": time, "a": np.arange(400.0), "y": np.isin(np.arange(400), bad).astype(int)})
-    data = small(table, window_size=size, embargo=embargo, time="when", label="y", anomalies="exclude", fit_until=250)
+    labels = {"label": "y"} if bad else {"ignore": ["y"]}
+    data = small(table, window_size=size, embargo=embargo, time="when", **labels, anomalies="exclude", fit_until=250)
     try:
         windows = steps_of(getattr(data.splits, split))
     except InputError as refusal:
@@ -241,7 +243,7 @@ def test_values_of_the_label_column_choose_the_anomalies():
     with pytest.raises(InputError, match="no column 'nothing' for labels, only when, a, b, y"):
         _ = small(frame(400), label="nothing").splits
     blank = frame(400).set_column(3, "y", pa.array([0] * 399 + [None]))
-    with pytest.raises(InputError, match=r"1 labels are missing in 'y' \(first at row 399\)"):
+    with pytest.raises(InputError, match=r"series: column 'y' has 1 labels missing \(first at row 399\)"):
         _ = small(blank, label="y").splits
 
 
@@ -294,6 +296,101 @@ def test_a_time_with_a_zone_is_that_moment():
     assert nanoseconds(" 2026-01-31T12:00:00+02:00 ") == moment == nanoseconds("2026-01-31 10:00:00Z")
 
 
+def test_an_anomalous_value_that_no_recording_has_is_refused_with_those_that_occur():
+    with pytest.raises(InputError, match=r"no label is 2: the values of 'y' are 0, 1; give some"):
+        _ = small(frame(400, [300]), label="y", anomalous=[1, 2]).splits
+    with pytest.raises(InputError, match=r"no label is 1: the values of 'y' are 0;"):
+        _ = small(frame(400), label="y").splits
+    both = [frame(400, [300]), frame(400)]
+    assert small(both, label="y").test_labels().sum() == 1, "one recording with it is enough"
+    assert Series(generator="sensors", generator_args={"rows": 900, "rate": 0}, window_size=8).test_labels().sum() == 0
+    other = frame(400).set_column(3, "y", pa.array(["no"] * 400))
+    with pytest.raises(InputError, match="the labels 'y' have other types in one file than in another"):
+        _ = small([frame(400, [300]), other], label="y").splits
+
+
+@pytest.mark.parametrize("anomalous", [1, "1", 1.0, True, "1.0"])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.bool_(), pa.string()])
+def test_a_label_is_the_same_however_it_is_written(kind, anomalous):
+    y = frame(400, [300])["y"].cast(kind)
+    assert small(frame(400).set_column(3, "y", y), label="y", anomalous=anomalous).test_labels().sum() == 1
+
+
+def test_columns_that_no_recording_has_are_refused():
+    for names in ({"ignore": ["z", "y"]}, {"channels": ["a", "z"]}):
+        with pytest.raises(InputError, match=r"no recording has the columns z of ignore or channels: .* when, a, b, y"):
+            _ = small(frame(400), **names).splits
+    extra = frame(400).append_column("z", pa.array(np.zeros(400)))
+    assert small([extra, frame(400)], channels=["a"], ignore=["z"]).schema.channels == ("a",)
+
+
+def zoned(table, zone="Europe/Berlin"):
+    return table.set_column(0, "when", table["when"].cast(pa.timestamp("s", tz=zone)))
+
+
+def test_times_of_the_arguments_and_of_the_recordings_have_a_zone_or_none():
+    naive, aware = frame(400).drop_columns(["y"]), zoned(frame(400).drop_columns(["y"]))
+    assert (small(naive).schema.zoned, small(aware).schema.zoned, small().schema.zoned) == (False, True, None)
+    spoken, moment = "2026-01-01 05:00", "2026-01-01T06:00:00+01:00"
+    for table, right, wrong, reason in (
+        (naive, spoken, moment, "has a time zone, the series has none: write 2026-01-31T12:00:00"),
+        (aware, moment, spoken, r"has no time zone, the series has one: write 2026-01-31T12:00:00\+01:00"),
+    ):
+        assert steps_of(small(table, fit_until=right, embargo=0).splits.test)[0, 0] == 300
+        assert small(table, intervals=[[right, right]]).test_labels().sum() == 1
+        for options in ({"fit_until": wrong}, {"intervals": [[wrong, wrong]]}):
+            with pytest.raises(InputError, match=reason):
+                _ = small(table, **options).splits
+    with pytest.raises(InputError, match="recording 1: column 'when' has no time zone, the series has one"):
+        _ = small([aware, naive]).splits
+
+
+def test_intervals_that_end_before_they_start_are_refused_and_those_without_a_step_are_noted():
+    table = frame(400).drop_columns(["y"])
+    with pytest.raises(InputError, match="the interval from 2026-01-02 to 2026-01-01 ends before it starts"):
+        _ = small(table, intervals=[["2026-01-02", "2026-01-01"]]).splits
+    notes = small(table, intervals=[["2027-01-01", "2027-01-02"]]).describe()["notes"]
+    assert "series: the interval from 2027-01-01 to 2027-01-02 holds no step" in notes
+
+
+def test_steps_that_test_leaves_out_are_counted():
+    bad = [203, 204, 320, 390]
+    table = frame(400, bad)
+    a = table["a"].to_numpy().copy()
+    a[[100, 320, 321]] = np.nan
+    table = table.set_column(1, "a", pa.array(a))
+    for clock in ({}, {"time": "when"}):
+        data = small(table, label="y", missing="split", fit_until=199, **clock)
+        report = data.describe()
+        assert (report["test"]["n_left_out"], report["test"]["n_anomalies_left_out"]) == (8 + 2, 3)
+        assert any("test leaves out 10 steps, 3 of them anomalous" in note for note in report["notes"])
+        assert report["steps"]["test"] + report["test"]["n_left_out"] == 200
+    pairs = [[f"2026-01-01 0{step // 60}:{step % 60:02}:00"] * 2 for step in bad]
+    timed = small(table.drop_columns(["y"]), intervals=pairs, missing="split", fit_until=199)
+    assert timed.describe()["test"] == report["test"]
+    assert small(embargo=0).describe()["test"]["n_left_out"] == 0
+
+
+def test_an_embargo_shorter_than_a_window_is_noted():
+    for embargo, noted in ((None, False), (7, False), (6, True), (0, True)):
+        notes = small(embargo=embargo).describe()["notes"]
+        assert any("shorter than a window of 8" in note for note in notes) is noted
+
+
+def test_a_stride_that_leaves_steps_out_is_refused_for_a_chosen_window_too():
+    with pytest.raises(ValueError, match="stride 60 leaves out steps between windows of 50"):
+        _ = Series(frames=wave(3000, 50, noise=0), stride=60).splits
+
+
+@pytest.mark.parametrize("until", [0.2, 200, "2026-01-01 03:20", "first-anomaly"])
+def test_the_interval_is_learned_before_test_begins(until):
+    n, fitted = (2000, 500) if until == "first-anomaly" else (1000, 200)
+    seconds = np.cumsum(np.where(np.arange(n) <= fitted, 60, 80)) - 60
+    when = pa.array(np.datetime64("2026-01-01", "s") + seconds * np.timedelta64(1, "s"))
+    table = pa.table({"when": when, "a": np.arange(n) * 1.0})
+    assert small(table, fit_until=until).schema.interval == 60
+
+
 # ---- sources -------------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +416,7 @@ def test_recordings_of_different_lengths_are_each_split_in_time(tmp_path):
     lengths = {"a": 100, "b": 300, "c": 150}
     for name, n in lengths.items():
         pyarrow.csv.write_csv(frame(n, y=np.zeros(n, int)), tmp_path / f"{name}.csv")
-    data = Series(str(tmp_path), window_size=4, label="y", embargo=0)
+    data = Series(str(tmp_path), window_size=4, ignore="y", embargo=0)
     assert data.title == "3 recordings"
     assert [(s.source.split("/")[-1], s.first, len(s.y)) for s in data.stretches("test")] == [
         ("a.csv", 50, 50), ("b.csv", 150, 150), ("c.csv", 75, 75),
@@ -366,8 +463,18 @@ def test_a_generator_of_tables_is_refused():
         ({"path": "a.csv", "generator": "sensors"}, "give one of path, frames and generator"),
         ({"generator": "sensors", "window_size": 1}, "window_size must be a whole number >= 2, or 'auto', got 1"),
         ({"generator": "sensors", "window_size": 2.0}, "window_size must be"),
-        ({"generator": "sensors", "stride": 0}, "need stride >= 1"),
-        ({"generator": "sensors", "embargo": -1}, "embargo >= 0"),
+        ({"generator": "sensors", "stride": 0}, "stride must be a whole number >= 1, got 0"),
+        ({"generator": "sensors", "stride": 2.0}, "stride must be a whole number"),
+        ({"generator": "sensors", "stride": True}, "stride must be a whole number"),
+        ({"generator": "sensors", "stride": 9, "window_size": 8}, "stride 9 leaves out steps between windows of 8"),
+        ({"generator": "sensors", "embargo": 1.5}, "embargo must be a whole number"),
+        ({"generator": "sensors", "val_size": 0}, "a split size is a share in"),
+        ({"generator": "sensors", "val_size": -5}, "a split size is a share in"),
+        ({"generator": "sensors", "calibration_size": 1.0}, "a split size is a share in"),
+        ({"generator": "sensors", "calibration_size": True}, "a split size is a share in"),
+        ({"generator": "sensors", "calibration_size": "half"}, "a split size is a share in"),
+        ({"path": "a.csv", "generator_args": {"rows": 9}}, "generator_args are for a generator"),
+        ({"generator": "sensors", "embargo": -1}, "embargo must be a whole number >= 0, got -1"),
         ({"generator": "sensors", "anomalies": "keep"}, "anomalies must be refuse or exclude"),
         ({"path": "a.csv", "label": "y", "intervals": []}, "a column \\(label\\) or times \\(intervals\\), not both"),
     ],
@@ -390,8 +497,9 @@ def test_arguments_that_make_no_sense_are_refused(arguments, reason):
     ],
 )
 def test_frames_that_are_no_series_are_refused(frames, reason):
+    ignore = ["y"] if "y" in getattr(frames, "column_names", []) else []
     with pytest.raises(InputError, match=reason):
-        _ = Series(frames=frames, ignore=["y"]).splits
+        _ = Series(frames=frames, ignore=ignore).splits
 
 
 def test_a_series_that_is_too_short_is_refused_with_numbers():

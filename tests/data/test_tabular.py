@@ -262,15 +262,49 @@ def test_files_with_other_columns_are_refused(tmp_path):
         InputError, match=r"b.csv has the columns age, income, town, label, .*a.csv has age, income, city"
     ):
         _ = Table([first, second]).splits
-    third = write(people().set_column(0, "age", [["old"] * 200]), tmp_path / "c.csv")
+    whole = write(people(), tmp_path / "a.parquet")
+    third = write(people().set_column(1, "income", [["high"] * 200]), tmp_path / "c.parquet")
     with pytest.raises(InputError, match="a column has other types in one file than in another"):
-        _ = Table([first, third]).splits
+        _ = Table([whole, third]).splits
+
+
+def test_a_column_that_is_text_in_one_file_is_read_as_written_in_all(tmp_path):
+    codes = ["01", "02", "3.0", ""] * 50
+    for name, last in (("a", "7"), ("b", "A1")):
+        rows = "".join(f"{code},{row}\n" for row, code in enumerate([*codes, last]))
+        (tmp_path / f"{name}.csv").write_text("code,x\n" + rows)
+    for path in (tmp_path / "b.csv", tmp_path):
+        [code, _] = Table(str(path)).schema.columns
+        assert {"(missing)", "01", "02", "3"} <= {*code.categories} <= {"(missing)", "01", "02", "3", "7", "A1"}
+
+
+def test_declared_categories_keep_their_spelling(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("code,x\n" + "".join(f"{code},{row}\n" for row, code in enumerate(["01", "1", "2.0"] * 40)))
+    data = Table(str(path), categorical="code")
+    assert data.schema.columns[0].categories == ("01", "1", "2")
+
+
+def test_whole_numbers_of_a_parquet_file_are_the_categories_of_text_in_another(tmp_path):
+    table = people()
+    first = write(table, tmp_path / "a.parquet")
+    second = write(table, tmp_path / "b.csv")
+    data = Table([first, second], label="label", categorical=["age"], max_categories=100)
+    x = data.splits.test.x
+    assert torch.equal(x[:200], x[200:])
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(InputError, match=r"no file at .*none\.csv"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="is a folder"):
+        read_table(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"x\n1\n", "is no table: give .csv, .parquet or .npz"),
+        ("a.txt", b"x\n1\n", "is no table: give .csv, .parquet, .npz or .npy"),
         ("a.csv", b"", "cannot read"),
         ("a.csv", b"a,b\n", "holds no rows"),
         ("a.csv", b"a,b\n1,2\n3\n", "cannot read"),

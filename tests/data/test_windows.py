@@ -203,3 +203,14 @@ def test_the_cycle_of_the_load_and_that_of_the_day_are_found():
     x = np.stack([table[name].to_numpy() for name in ("packets", "bytes", "flows")], 1).astype(float)
     minutes = np.diff(table["timestamp"].to_numpy()[:2]).astype("timedelta64[s]").astype(int)[0] / 60
     assert dominant_period(np.log1p(x), longest=2000) == pytest.approx(1440 / minutes, rel=0.05)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("stride", [1, 3, 5])
+def test_the_steps_a_rule_reaches_are_those_it_scores(rule, stride):
+    rule = StepRule(5, rule, stride)
+    for n in range(20):
+        windows = max(0, (n - 5) // stride + 1)
+        scores = rule.gather(np.zeros((windows, 5)), 0, range(n))
+        assert rule.reached(n).tolist() == (~np.isnan(scores)).tolist()
+        assert rule.reached(n).sum() == rule.scored(n)

@@ -355,7 +355,7 @@ def test_without_a_promise_the_rank_is_the_marginal_one_and_nothing_follows_from
 
 def test_a_guarantee_that_is_none_says_so():
     _, nominal = guaranteed_rank(0.05, 200, kind="none")
-    assert str(nominal).startswith("no guarantee: the 200 calibration scores are dependent")
+    assert str(nominal).startswith("no guarantee: the 200 calibration scores depend on each other")
     assert "at most" not in str(nominal)
     assert nominal.to_dict()["kind"] == "none"
     assert "not promised" in nominal.assumptions[0]

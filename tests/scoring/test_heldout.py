@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from deepad.baselines import PCAResidual
+from deepad.channels import SeriesSchema
 from deepad.data.windows import RULES, StepRule
 from deepad.errors import DataLeakError, InputError, NonFiniteScoreError
 from deepad.fingerprint import fingerprint_rows
-from deepad.scoring.heldout import check_not_replayed, fingerprint_windows, score_stretches
+from deepad.scoring.heldout import check_not_replayed, fingerprint_windows, score_samples, score_stretches
+from deepad.scoring.steps import score_series
 
 SIZE = 8
 
@@ -46,6 +48,44 @@ def test_training_and_validation_windows_of_other_strides_are_found_together():
     for stretch in (x[:100], x[100:], x):
         with pytest.raises(DataLeakError):
             check(fitted, stretch)
+
+
+def test_a_stretch_that_trained_is_refused_however_often_or_in_which_pieces_it_comes():
+    x = noise(240)
+    for stride in (1, 3):
+        for stretches in ([x, x], [x, x[::-1].copy(), x, x]):
+            with pytest.raises(DataLeakError, match="the steps"):
+                check(prints(x, stride), *stretches)
+        pieces = [x[start : start + 60] for start in range(0, 240, 60)]
+        with pytest.raises(DataLeakError, match="trained or selected this model"):
+            check(prints(x, stride), *pieces)
+        with pytest.raises(DataLeakError):
+            check(prints(x, stride), *pieces, *pieces, noise(300, seed=1))
+
+
+@pytest.mark.parametrize("size", [16, 24, 48])
+def test_pieces_little_longer_than_a_window_are_evidence_together(size):
+    x = noise(900)
+    trained = fingerprint_windows([x], size)[0]
+    pieces = fingerprint_windows([x[start : start + 60] for start in range(0, 900, 60)], size)
+    for piece in pieces:
+        check_not_replayed(trained, [piece], size)
+    with pytest.raises(DataLeakError, match=r"15 of 15 stretches trained or selected this model"):
+        check_not_replayed(trained, pieces, size)
+    fresh = noise(900, seed=1)
+    check_not_replayed(trained, fingerprint_windows([fresh[i : i + 60] for i in range(0, 900, 60)], size), size)
+
+
+def test_events_that_come_again_in_long_stretches_add_up_to_nothing():
+    """A level that changes once in training and once in each stretch: the windows over the change are known."""
+    size = 64
+
+    def steps(levels):
+        return np.repeat(np.array(levels, np.float32)[:, None], 300, axis=0)
+
+    trained = np.concatenate(fingerprint_windows([steps([0, 1, 2, 3, 4, 5, 6])], size))
+    stretches = [steps([level, level + 1]) for level in (3, 0, 5, 2)]
+    check_not_replayed(trained, fingerprint_windows(stretches, size), size)
 
 
 def test_a_stretch_that_shares_little_is_not_refused():
@@ -114,6 +154,49 @@ def test_every_step_that_a_window_scores_calibrates(model, rule):
 def test_what_trained_is_refused_before_anything_is_scored(model):
     with pytest.raises(DataLeakError):
         score_stretches(model, noise(60), None, StepRule(SIZE))
+
+
+class Part:
+    """What has steps and says which of them count."""
+
+    def __init__(self, values, scored):
+        self.values, self.scored = values, scored
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_only_the_steps_that_are_scored_calibrate(model, rule):
+    rule = StepRule(SIZE, rule)
+    x = [noise(50, seed=1), noise(30, seed=2), noise(5, seed=3)]
+    masks = [np.arange(len(values)) >= context for values, context in zip(x, (SIZE - 1, 3, 0), strict=True)]
+    scores, rows = score_stretches(model, [Part(*part) for part in zip(x, masks, strict=True)], None, rule)
+    expected = [score_series(model, rule, values)[mask] for values, mask in zip(x, masks, strict=True)]
+    expected = np.concatenate(expected)
+    assert scores.tolist() == expected[~np.isnan(expected)].tolist()
+    assert len(rows) == 43 + 23
+    one, _ = score_stretches(model, Part(x[0], masks[0]), None, rule)
+    assert one.tolist() == score_series(model, rule, x[0])[SIZE - 1 :].tolist()
+
+
+def test_stretches_that_say_nonsense_about_their_steps_are_refused(model):
+    x = noise(50, seed=1)
+    with pytest.raises(InputError, match="with and without `scored`"):
+        score_stretches(model, [Part(x, np.ones(50, bool)), x], None, StepRule(SIZE))
+    for scored in (np.ones(49, bool), np.ones(50)):
+        with pytest.raises(InputError, match="must say true or false of each of 50 steps"):
+            score_stretches(model, [Part(x, scored)], None, StepRule(SIZE))
+
+
+def test_windows_of_a_series_may_recur_where_samples_may_not():
+    wave = np.round(np.sin(np.arange(600) / 25 * 2 * np.pi), 2)[:, None].repeat(2, 1).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(wave, SIZE, 0).swapaxes(1, 2)
+    model, schema = PCAResidual(3).fit(windows[:300]), SeriesSchema(("a", "b"))
+    with pytest.raises(DataLeakError, match="calibration rows trained"):
+        score_samples(model, windows[350:], None)
+    assert len(score_samples(model, windows[350:], schema)[0]) == len(windows) - 350
+    x = noise(300)
+    windows = np.lib.stride_tricks.sliding_window_view(x, SIZE, 0).swapaxes(1, 2)
+    with pytest.raises(DataLeakError, match="the steps 0 to"):
+        score_samples(PCAResidual(3).fit(windows), windows[100:], schema)
 
 
 def test_stretches_without_a_window_are_refused_with_the_longest(model):

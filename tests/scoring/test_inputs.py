@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import scipy.sparse
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from deepad.errors import DeepadError, InputError
+from deepad.schema import TableSchema
 from deepad.scoring.inputs import as_samples, in_blocks
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=200)
@@ -271,3 +273,26 @@ def test_blocks_are_given_as_soon_as_they_are_full():
 def test_a_batch_of_another_shape_is_refused_where_it_comes():
     with pytest.raises(InputError, match=r"\(2, 4\)"):
         list(in_blocks(iter([numbers(5, (3,)), numbers(2, (4,))]), (3,), 4))
+
+
+# ---- data frames ---------------------------------------------------------------------------------------------------
+
+
+def test_frames_are_encoded_one_by_one_and_come_in_blocks():
+    table = pa.table({"x": np.arange(20.0), "c": ["a", "b"] * 10})
+    schema = TableSchema.learn(table)
+    expected = schema.encode(table)
+    parts = [table.slice(0, 7), table.slice(7, 0), table.slice(7, 1), table.slice(8)]
+    mixed = [parts[0], expected[7:]]
+    for x in (table, table.to_pandas(), parts, iter(parts), [part.to_pandas() for part in parts], iter(mixed)):
+        blocks = list(in_blocks(x, (schema.size,), 6, table=schema))
+        assert [len(block) for block in blocks] == [6, 6, 6, 2]
+        assert (np.concatenate(blocks) == expected).all()
+    assert (np.concatenate(list(in_blocks(expected.tolist(), (schema.size,), 6, table=schema))) == expected).all()
+
+
+def test_a_faulty_row_of_a_later_frame_is_counted_over_all():
+    table = pa.table({"x": [1.0, None, 3.0]})
+    schema = TableSchema.learn(table)
+    with pytest.raises(InputError, match="first at row 13"):
+        list(in_blocks([table.take([0] * 12), table], (1,), 5, table=schema))

@@ -110,19 +110,43 @@ def test_a_promise_for_steps_is_refused_with_the_reason(scorer, detector, held_o
         Scorer.calibrate(detector, "nothing that could be scored", steps="last", **promise)
 
 
-def test_windows_as_samples_are_promised_nothing_unless_the_caller_asserts_it(detector, data):
+def test_windows_of_a_series_are_promised_nothing(detector, data):
     loader = data.calibration_dataloader()
     careful = Scorer.calibrate(detector, loader)
     assert (careful.kind, careful.steps) == ("none", None)
+    reason = "cannot be promised: windows of a series depend on each other"
+    for promise in ({"kind": "marginal"}, {"kind": "pac", "delta": 0.2}, {"delta": 0.2}):
+        with pytest.raises(ValueError, match=reason):
+            careful(data.test_dataloader(), **promise)
+        with pytest.raises(ValueError, match=reason):
+            Scorer.calibrate(detector, loader, **promise)
+    with pytest.raises(ValueError, match=reason):
+        Scorer(detector, careful.calibration, inputs=data.schema)
+
+
+def test_windows_of_unknown_origin_are_promised_nothing_unless_the_caller_asserts_it(baseline, data):
     with pytest.raises(ValueError, match="this scorer was calibrated without one"):
-        careful(data.test_dataloader(), kind="marginal")
+        Scorer.calibrate(baseline, data.calibration_dataloader())(data.test_dataloader(), kind="marginal")
     apart = data.splits.calibration.x[data.splits.calibration.index[::SIZE]]
-    asserted = Scorer.calibrate(detector, apart, kind="marginal", alpha=0.1)
+    asserted = Scorer.calibrate(baseline, apart, kind="marginal", alpha=0.1)
     verdict = asserted(data.test_dataloader())
     assert verdict.guarantee.kind == "marginal"
     assert verdict.unscored is None
     assert asserted(data.test_dataloader(), kind="none").guarantee.kind == "none"
-    assert Scorer.calibrate(detector, apart, delta=0.2, alpha=0.2).kind == "pac"
+    assert Scorer.calibrate(baseline, apart, delta=0.2, alpha=0.2).kind == "pac"
+    with pytest.raises(ValueError, match="windows of a series depend on each other"):
+        Scorer.calibrate(baseline, apart, kind="marginal", inputs=data.schema)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_stretches_of_a_data_module_calibrate_with_the_steps_of_their_split(detector, data, held_out, rule):
+    scorer = Scorer.calibrate(detector, data.stretches("calibration"), steps=rule)
+    steps, values = data.describe()["steps"]["calibration"], Scorer.calibrate(detector, held_out, steps=rule)
+    assert scorer.calibration.n == steps, "context of the embargo has no say, and all steps have a window"
+    if rule in CAUSAL:
+        assert np.array_equal(scorer.calibration.scores, values.calibration.scores)
+    else:
+        assert values.calibration.n == steps + SIZE - 1, "of plain arrays each step counts"
 
 
 def test_a_level_below_what_the_steps_can_tell_is_refused(scorer, steps):
@@ -302,6 +326,34 @@ def test_rows_that_are_left_out_are_not_scored(detector, held_out, recording, da
         expected[begin : begin + SIZE - 1] = True
     expected[300] = True
     assert np.array_equal(verdict.unscored, expected)
+
+
+@pytest.mark.parametrize("missing", ["hold", "split"])
+def test_missing_values_of_an_array_are_treated_as_those_of_a_frame(
+    detector, held_out, recording, steps, data, missing
+):
+    schema = SeriesSchema(data.schema.channels, "timestamp", missing=missing, max_gap=2)
+    scorer = Scorer.calibrate(detector, held_out, steps="last", inputs=schema)
+    steps = steps.astype(np.float64)
+    steps[[100, 101, 102, 103, 300], 1] = np.nan
+    name = data.schema.channels[1]
+    holes = pa.array(steps[:, 1], mask=np.isnan(steps[:, 1]))
+    expected = scorer(recording.set_column(recording.column_names.index(name), name, holes))
+    verdict = scorer(steps)
+    assert len(verdict) == len(steps)
+    assert verdict.score.tobytes() == expected.score.tobytes()
+    parts = scorer([steps[:50], steps])
+    assert np.array_equal(parts.score[50:], verdict.score, equal_nan=True)
+    steps[0, 0] = np.inf
+    with pytest.raises(InputError, match="NaN or infinite"):
+        scorer(steps)
+
+
+def test_missing_values_of_an_array_are_refused_where_no_policy_is_known(scorer, steps):
+    steps = steps.astype(np.float64)
+    steps[5, 0] = np.nan
+    with pytest.raises(InputError, match=r"1 of 400 samples hold NaN .*first at row 5"):
+        scorer(steps)
 
 
 def test_channels_are_known_from_training_and_a_missing_one_is_named(scorer, recording, held_out, baseline):
