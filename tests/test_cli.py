@@ -546,7 +546,7 @@ def test_fit_on_a_series_takes_every_rule_and_embargo(extra, tmp_path, capsys):
     metrics = json.loads(capsys.readouterr().out)
     scores = pyarrow.parquet.read_table(tmp_path / "run" / "scores.parquet")
     assert scores["flagged"].null_count == metrics["test"]["n_unscored"] == (11 if "--data.embargo=0" in extra else 0)
-    assert metrics["guarantee"]["n"] == {"mean": 149, "window": 139}[extra[-1].split("=")[1]]
+    assert metrics["guarantee"]["n"] == {"mean": 138, "window": 139}[extra[-1].split("=")[1]]
 
 
 def test_fit_refuses_what_a_series_or_a_table_cannot_have_before_it_trains(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Every config builds a run, and its model survives a batch of its data."""
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_builds_and_its_model_survives_a_batch(path, tmp_path):
+    if "\n    path:" in path.read_text() and not os.environ.get("DEEPAD_DATA"):
+        pytest.skip("DEEPAD_DATA is not set: the files of this config are not here")
     cli = FitCLI(["--config", str(path), "--run", str(tmp_path / "run")])
     x = torch.randint(0, 17, (8, *cli.datamodule.shape), dtype=torch.uint8)
     cli.model.scaling.fit([x])

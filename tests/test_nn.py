@@ -12,7 +12,7 @@ from scipy.stats import chi2, norm
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
 from torch import nn
 
-from deepad.nn import ACTIVATIONS, KNOTS, Scaling, _Sample, mlp, steady_matmul
+from deepad.nn import ACTIVATIONS, KNOTS, Linear, Scaling, _Sample, mlp, steady_matmul
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=100)
 UNIT = 2.0**-24  # rounding error of float32, relative
@@ -419,9 +419,9 @@ def test_every_row_is_as_likely_in_the_sample():
 def test_layers_have_the_given_widths_with_activation_between_and_a_linear_end(dims, dropout, activation):
     layers = list(mlp(dims, activation=activation, dropout=dropout))
     between = [ACTIVATIONS[activation], *([nn.Dropout] if dropout else [])]
-    kinds = [nn.Linear]
+    kinds = [Linear]
     for _ in dims[2:]:
-        kinds += [*between, nn.Linear]
+        kinds += [*between, Linear]
     assert [type(layer) for layer in layers] == kinds
     widths = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)]
     assert widths == list(pairwise(dims))

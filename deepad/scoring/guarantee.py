@@ -72,8 +72,8 @@ class Guarantee:
     def __str__(self) -> str:
         if self.kind == GuaranteeKind.NONE:
             return (
-                f"no guarantee: the {self.n} calibration scores depend on each other; the threshold is the {self.k}. "
-                f"largest of them (asked: {self.alpha:.4g})"
+                f"no guarantee: the {self.n} calibration scores depend on each other; the threshold is number "
+                f"{self.k} of them from the top (asked: {self.alpha:.4g})"
             )
         if self.delta is not None:
             return (
