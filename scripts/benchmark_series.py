@@ -1,7 +1,7 @@
 """Seconds a window of training and scoring: windows as views, against a bare loop over windows that were copied out.
 
-Both sides take turns in one process; the ratio is deepad divided by the bare loop, below 1 is faster. deepad's side is
-Trainer.fit with validation and checkpoints, and the scoring of every step; the bare loop does neither.
+Both sides take turns in one process and train and validate the same default network on the same windows; the ratio is
+deepad divided by the bare loop, below 1 is faster. deepad's side is `Trainer.fit` with early stopping and checkpoints.
 
     python scripts/benchmark_series.py
 """
@@ -14,13 +14,13 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from deepad import detectors
 from deepad.data import Series
 from deepad.data.windows import StepRule
-from deepad.detectors import DenseAutoencoder
 from deepad.scoring.blocks import BLOCK
 from deepad.scoring.steps import score_series
 
-WINDOW, NETWORK = 64, {"hidden_dims": (64,), "latent_dim": 8}
+WINDOW = 64
 
 
 class Watch(pl.Callback):
@@ -38,37 +38,39 @@ class Watch(pl.Callback):
         self.seconds.append(time.perf_counter() - self.began)
 
 
-def ours(data: Series, epochs: int) -> tuple[DenseAutoencoder, list[float]]:
+def ours(member: type, data: Series, epochs: int) -> tuple[pl.LightningModule, list[float]]:
     """A trained detector and the seconds of each epoch after the first."""
-    detector, watch = DenseAutoencoder(data.shape, **NETWORK), Watch()
+    detector, watch = member(data.shape), Watch()
     with tempfile.TemporaryDirectory() as folder:
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         pl.Trainer(max_epochs=epochs, default_root_dir=folder, callbacks=[watch], **quiet).fit(detector, data)
     return detector, watch.seconds[1:]
 
 
-def bare(windows: torch.Tensor, batch_size: int, epochs: int) -> list[float]:
+def bare(member: type, train: torch.Tensor, val: torch.Tensor, batch_size: int, epochs: int) -> list[float]:
     """Seconds of each epoch of a bare loop over copied windows, after the first."""
-    detector, seconds = DenseAutoencoder(tuple(windows.shape[1:]), **NETWORK), []
-    detector.scaling.fit(windows.split(1024))
+    detector, seconds = member(tuple(train.shape[1:])), []
+    detector.scaling.fit(train.split(1024))
     optimizer = torch.optim.AdamW(detector.parameters(), 2e-3, fused=True)
     for _ in range(epochs):
         began = time.perf_counter()
-        for batch in torch.randperm(len(windows)).split(batch_size):
+        for batch in torch.randperm(len(train)).split(batch_size):
             optimizer.zero_grad()
-            detector.loss(windows[batch]).backward()
+            detector.loss(train[batch]).backward()
             optimizer.step()
+        with torch.no_grad():
+            sum(detector.loss(batch) for batch in val.split(batch_size))
         seconds.append(time.perf_counter() - began)
     return seconds[1:]
 
 
-def main(steps: int, epochs: int, rounds: int) -> None:
+def main(model: str, steps: int, epochs: int, rounds: int) -> None:
     """Print median and range of the ratios."""
     series = np.random.default_rng(0).normal(size=(steps, 8)).cumsum(0).astype(np.float32)
     data = Series(frames=series, window_size=WINDOW, fit_until=0.9, batch_size=256)
-    rows = data.splits.train
-    copied = rows.x[rows.index]
-    pairs = [(ours(data, epochs), bare(copied, data.batch_size, epochs)) for _ in range(rounds)]
+    train, val = (rows.x[rows.index] for rows in (data.splits.train, data.splits.val))
+    member = getattr(detectors, model)
+    pairs = [(ours(member, data, epochs), bare(member, train, val, data.batch_size, epochs)) for _ in range(rounds)]
     ratio = np.concatenate([np.divide(mine, theirs) for (_, mine), theirs in pairs])
     print(f"training: {np.median(ratio):.2f} ({np.quantile(ratio, 0.1):.2f} to {np.quantile(ratio, 0.9):.2f})")
     detector, windows, ratio = pairs[0][0][0], torch.from_numpy(series).unfold(0, WINDOW, 1).transpose(1, 2), []
@@ -86,6 +88,7 @@ def main(steps: int, epochs: int, rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="DenseAutoencoder")
     parser.add_argument("--steps", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)

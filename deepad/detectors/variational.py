@@ -57,7 +57,8 @@ class VariationalAutoencoder(Detector):
             each sample.
         beta: weight of the KL term, > 0.
         warmup: share of the training steps over which that weight rises to beta, in [0, 1]; it is never 0.
-        score: `"probability"`, `"elbo"` or `"importance"`, in nats, see the module docstring.
+        score: `"probability"`, `"elbo"` or `"importance"`, in nats, see the module docstring; the default ranked better in
+            docs/results/score-choice.md: probability for images, elbo for all else.
         relative: divide the score by the energy of the sample (`residuals.energy`); for bernoulli.
         draws: number of stored latent draws, an even number >= 2.
         scaling: see `Detector`; the default suits the likelihood (`"range"` for bernoulli, else `"standard"`).
@@ -85,7 +86,7 @@ class VariationalAutoencoder(Detector):
         variance: Literal["feature", "sample"] = "feature",
         beta: float = 1.0,
         warmup: float = 0.1,
-        score: Literal["probability", "elbo", "importance"] = "elbo",
+        score: Literal["probability", "elbo", "importance"] | None = None,
         relative: bool = False,
         draws: int = 16,
         scaling: ScalingKind | None = None,
@@ -95,6 +96,8 @@ class VariationalAutoencoder(Detector):
     ) -> None:
         if likelihood is None:
             likelihood = "bernoulli" if len(tuple(shape)) == 3 else "gaussian"
+        if score is None:
+            score = "probability" if len(tuple(shape)) == 3 else "elbo"
         if scaling is None:
             scaling = "range" if likelihood == "bernoulli" else "standard"
         super().__init__(shape, scaling=scaling, lr=lr, weight_decay=weight_decay, patience=patience)

@@ -26,19 +26,17 @@ def score_block(model: Model, block: NDArray[Any]) -> Scores:
     return _detect(model, block, lambda x: model.score(x))
 
 
-def score_steps_of_block(model: Model, block: NDArray[Any]) -> Scores:
-    """What each step adds to the score of its window: (B, T) of at most `BLOCK` windows (B, T, C).
-
-    A sum that overflows is +inf.
+def score_steps_of_block(model: Model, block: NDArray[Any], *, last: bool = False) -> Scores:
+    """What each step, or only the last, adds to the score of its window: (B, T) or (B, 1) of at most `BLOCK` windows.
 
     Raises:
         InputError: a baseline that does not split its score over its input.
     """
+    chosen = slice(-1, None) if last else slice(None)
     if isinstance(model, Baseline):
         parts = model.contributions(_filled(block, np.float64))
-        return np.asarray(parts[: len(block)].sum(2))
-    steps = _detect(model, block, lambda x: model.contributions(x).sum(2, dtype=torch.float64))
-    return np.where(np.isnan(steps), np.inf, steps)
+        return np.asarray(parts[: len(block), chosen].sum(2))
+    return _detect(model, block, lambda x: model.contributions(x)[:, chosen].sum(2, dtype=torch.float64))
 
 
 def _detect(model: Detector, block: NDArray[Any], function: Any) -> Scores:

@@ -54,10 +54,11 @@ class StepScorer:
 
     def _score(self, block: NDArray[np.generic]) -> Scores:
         """What the rule needs of windows; +inf where the model fails, so that NaN means that no window scores."""
-        whole = self.rule.whole
-        errors = score_block(self.model, block)[:, None] if whole else score_steps_of_block(self.model, block)
-        kept = errors[:, -1:] if self.rule.causal else errors
-        return np.where(np.isnan(kept), np.inf, kept)
+        if self.rule.whole:
+            errors = score_block(self.model, block)[:, None]
+        else:
+            errors = score_steps_of_block(self.model, block, last=self.rule.causal)
+        return np.where(np.isnan(errors), np.inf, errors)
 
     def _tell(self, until: int) -> Scores:
         until = min(until, self._windows.seen)
