@@ -57,8 +57,8 @@ class VariationalAutoencoder(Detector):
             each sample.
         beta: weight of the KL term, > 0.
         warmup: share of the training steps over which that weight rises to beta, in [0, 1]; it is never 0.
-        score: `"probability"`, `"elbo"` or `"importance"`, in nats, see the module docstring; the default ranked better in
-            docs/results/score-choice.md: probability for images, elbo for all else.
+        score: `"probability"`, `"elbo"` or `"importance"`, in nats, see the module docstring. Default: probability for
+            images and elbo for all else, which ranked better in docs/results/score-choice.md.
         relative: divide the score by the energy of the sample (`residuals.energy`); for bernoulli.
         draws: number of stored latent draws, an even number >= 2.
         scaling: see `Detector`; the default suits the likelihood (`"range"` for bernoulli, else `"standard"`).
