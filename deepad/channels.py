@@ -59,6 +59,11 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def place_of_row(self) -> Index:
+        """(R,) the step of each row, those that were left out counted after the others."""
+        return np.where(self.step_of_row < 0, len(self) - 1 - self.step_of_row, self.step_of_row)
+
     def segments(self) -> list[slice]:
         """The steps of each segment."""
         ends = [*self.starts[1:].tolist(), len(self)]

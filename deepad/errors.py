@@ -3,6 +3,9 @@
 Argument errors are `ValueError` as well, so generic callers (scikit-learn, Lightning) can catch them as usual.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DeepadError(Exception):
     """Base of every error deepad raises on purpose: the command line prints it as one line and exits with 1."""
@@ -64,3 +67,12 @@ class ArtifactUnsafeError(ArtifactError):
 
 class IncompatibleInstallError(DeepadError, ImportError):
     """Installed packages that do not fit each other, or an optional one that is missing."""
+
+
+@contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Say of which file or recording something is refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None

@@ -204,6 +204,11 @@ def is_anomaly(name: str, labels: Any, anomalous: Sequence[int | float | str], *
     return np.array([word in wanted for word in spelled], np.int64)[codes]
 
 
+def several(given: Any) -> list[Any]:
+    """A list of what was given, which may be one text or number."""
+    return [given] if isinstance(given, str | int | float) else list(given)
+
+
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

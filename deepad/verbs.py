@@ -14,7 +14,7 @@ Categories are read from CSV as they are written, so a row means the same whatev
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -31,7 +31,7 @@ from deepad.data.files import ARRAYS, BATCH, TABLES, find_tables, read_labels, r
 from deepad.data.recordings import FILES, Reader
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector
-from deepad.errors import InputError
+from deepad.errors import InputError, naming
 from deepad.evaluation.metrics import evaluate as measure
 from deepad.frames import is_anomaly, listed
 from deepad.schema import TableSchema
@@ -79,7 +79,7 @@ def score(options: Namespace, say: Say) -> None:
             waiting.append(as_table(verdict, part.source, part.index, name, **extra))
             n, flagged = n + len(verdict), flagged + int(verdict.flagged.sum())
             invalid += int(verdict.invalid.sum())
-            unscored += 0 if verdict.unscored is None else int(verdict.unscored.sum())
+            unscored += verdict.n_unscored
             while waiting and unscored < n:
                 writer.write(waiting.pop(0))
         _require_scored(scorer, n, unscored)
@@ -121,7 +121,7 @@ def evaluate(options: Namespace, say: Say) -> None:
             labels.append(np.asarray(part.y))
         verdicts.append(_judge(scorer, part, options))
     verdict = Verdict.join(verdicts)
-    _require_scored(scorer, len(verdict), 0 if verdict.unscored is None else int(verdict.unscored.sum()))
+    _require_scored(scorer, len(verdict), verdict.n_unscored)
     if own:
         labels.append(read_labels(Path(where)))
     y = np.concatenate(labels)
@@ -170,7 +170,7 @@ def _tell(notes: list[str], options: Namespace) -> None:
 
 def _judge(scorer: Scorer, part: _Part, options: Namespace) -> Verdict:
     """The verdict on a part; of a recording that is refused the file is named."""
-    with _naming(Path(part.source[0])) if scorer.steps is not None else nullcontext():
+    with naming(Path(part.source[0])) if scorer.steps is not None else nullcontext():
         return scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta)
 
 
@@ -258,7 +258,7 @@ def _rows(path: Path, schema: TableSchema, ignore: Sequence[str], label: str | N
     row = 0
     for batch in batches:
         for start in range(0, len(batch), BATCH):
-            with _naming(path):
+            with naming(path):
                 table, y = _chosen(batch.slice(start, BATCH), label, ignore)
                 x = schema.encode(table, first=row)
             yield _Part(x, [str(path)] * len(x), np.arange(row, row + len(x)), y)
@@ -286,38 +286,23 @@ def _recording(
         y = None if label is None else np.concatenate([batch.y for batch in batches if batch.y is not None])
         if isinstance(inputs, SeriesSchema) and inputs.time is not None:
             time = pa.nulls(len(x), pa.string())  # the same columns for every file
+        rows = len(x)
     else:
-        whole = read_table(path)
-        with _naming(path):
-            x, y = _chosen(whole, label, ignore)
-            line = inputs.read(x)
-        notes = tuple(f"{path}: {note}" for note in line.notes)
+        table = read_table(path)
+        with naming(path):
+            table, y = _chosen(table, label, ignore)
+            x = inputs.read(table)
+            done = list(x.notes)
+            if intervals is not None:
+                source = "/".join(path.parts[-2:])
+                labels, missed = Reader(intervals=intervals).labels(source, table, x, inputs.zoned)
+                y, done = labels[x.place_of_row], [*done, *missed]
+        notes = tuple(f"{path}: {note}" for note in done)
         if inputs.time is not None:
-            written = x.column(inputs.time).cast(pa.string()).combine_chunks()
+            written = table.column(inputs.time).cast(pa.string()).combine_chunks()
             time = replace_substring_regex(written, r"(:\d\d)\.0+(Z?)$", r"\1\2")  # no fraction where it is 0
-        if intervals is not None:
-            y, done = _inside(intervals, path, x, inputs)
-            notes = tuple(f"{path}: {note}" for note in done)
-    return _Part(x, [str(path)] * len(x), np.arange(len(x)), y, time, notes)
-
-
-def _inside(intervals: str, path: Path, table: pa.Table, schema: SeriesSchema) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """1 where a row lies in an anomalous time of its recording; and what was done to the recording."""
-    policies = {name: getattr(schema, name) for name in ("channels", "time", "missing", "duplicates", "max_gap")}
-    name = "/".join(path.parts[-2:])
-    _, [recording] = Reader(**policies, intervals=intervals).read([(name, table)])
-    step = recording.line.step_of_row  # -1 - i is the i-th of those left out
-    y = np.concatenate([recording.y, recording.y_left_out])
-    return y[np.where(step < 0, len(recording.y) - 1 - step, step)], recording.notes
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say which file is refused."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        rows = len(table)
+    return _Part(x, [str(path)] * rows, np.arange(rows), y, time, notes)
 
 
 def _chosen(table: pa.Table, label: str | None, ignore: Sequence[str]) -> tuple[pa.Table, NDArray[Any] | None]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from deepad.channels import Duplicates, Missing, SeriesSchema, Timeline
 from deepad.clock import Index, interval_of, nanoseconds, time_column, times_of
 from deepad.data.files import TABLES, find_tables, read_array, read_table
-from deepad.errors import InputError
+from deepad.errors import InputError, naming
 from deepad.frames import is_anomaly, kind_of, listed, require_frame
 
 FILES = TABLES | {".npy"}
@@ -68,13 +67,13 @@ class Reader:
         if not sources:
             raise InputError("got no recording: give at least one")
         self._require_known(sources)
-        with _naming(sources[0][0]):
+        with naming(sources[0][0]):
             time = self.time or time_column(sources[0][1])
             channels = tuple(self.channels or self._all_channels(sources[0][1], time))
         times, zoned = [], None
         for name, table in sources:
             if time is not None and time in table.column_names:
-                with _naming(name):
+                with naming(name):
                     found, has_zone = times_of(table, time)
                     found = np.unique(found)
                     times.append(found[: fitting(found)])
@@ -82,9 +81,9 @@ class Reader:
         schema = SeriesSchema(channels, time, self.missing, self.duplicates, self.max_gap, interval_of(times), zoned)
         recordings = []
         for name, table in sources:
-            with _naming(name):
+            with naming(name):
                 line = schema.read(table)
-                y, notes = self._labels(name, table, line, zoned)
+                y, notes = self.labels(name, table, line, zoned)
                 recordings.append(Recording(name, line, y[: len(line)], y[len(line) :], (*line.notes, *notes)))
         if labelled and self.label is not None:
             self._require_present(self.label, [table for _, table in sources])
@@ -122,15 +121,24 @@ class Reader:
             raise InputError(f"no column is left for a channel out of {listed(table.column_names)}")
         return left
 
-    def _labels(self, name: str, table: Any, line: Timeline, zoned: bool | None) -> tuple[Index, list[str]]:
-        """Labels (N + L,) of the steps of a timeline and of those left out: 1 where any row is anomalous; and notes."""
+    def labels(self, name: str, table: Any, line: Timeline, zoned: bool | None) -> tuple[Index, list[str]]:
+        """Labels (N + L,) of the steps of a timeline and of those left out: 1 where any row is anomalous; and notes.
+
+        Args:
+            name: of the recording.
+            table: its rows.
+            line: what they became.
+            zoned: whether its timestamps have a time zone.
+
+        Raises:
+            InputError: no such column, or intervals that do not fit the recording.
+        """
         y = np.zeros(len(line) + len(line.left_out), np.int64)
         if self.label is not None:
             if self.label not in table.column_names:
                 raise InputError(f"there is no column {self.label!r} for labels, only {listed(table.column_names)}")
             bad = is_anomaly(self.label, table.column(self.label), self.anomalous, present=False)
-            place = np.where(line.step_of_row < 0, len(line) - 1 - line.step_of_row, line.step_of_row)
-            np.maximum.at(y, place, bad)
+            np.maximum.at(y, line.place_of_row, bad)
         missed = []
         for start, end in self._intervals(name):
             if line.time is None:
@@ -184,12 +192,3 @@ def as_table(frame: Any) -> Any:
     if frame.ndim != 2 or frame.dtype.kind not in "fiu":
         raise InputError(f"a series is an array (N, C) of numbers, got {frame.dtype} of shape {frame.shape}")
     return pa.table({f"channel {place}": column for place, column in enumerate(frame.T)})
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Say of which recording something is refused."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None

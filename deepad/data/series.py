@@ -27,6 +27,7 @@ from deepad.data.borders import Borders
 from deepad.data.recordings import Reader, Recording, from_files, from_memory
 from deepad.data.windows import dominant_period, windows_of
 from deepad.errors import InputError
+from deepad.frames import several
 
 PARTS = ("train", "val", "calibration", "test")
 NO_PERIOD = 64
@@ -132,10 +133,10 @@ class Series(DataModule):
         self.window_size, self.stride, self.embargo = window_size, stride, embargo
         self._borders = Borders(fit_until, val_size, calibration_size, anomalies)
         if generator is not None:
-            label, ignore = label or "label", [*_several(ignore), "pattern"]
-        names = None if channels is None else _several(channels)
+            label, ignore = label or "label", [*several(ignore), "pattern"]
+        names = None if channels is None else several(channels)
         self._reader = Reader(
-            names, time, label, _several(anomalous), intervals, _several(ignore), missing, duplicates, max_gap
+            names, time, label, several(anomalous), intervals, several(ignore), missing, duplicates, max_gap
         )
         self._recordings: list[Recording] = []
 
@@ -172,7 +173,6 @@ class Series(DataModule):
             "window_size": self._size,
             "steps": steps,
             "notes": [*self._notes, *notes],
-            "inputs": self.schema.to_dict(),
         }
 
     def _left_out(self) -> tuple[int, int]:
@@ -320,10 +320,6 @@ def _require_stride(stride: int, window_size: int) -> None:
         raise ValueError(
             f"stride {stride} leaves out steps between windows of {window_size}: give at most {window_size}"
         )
-
-
-def _several(given: Any) -> list[Any]:
-    return [given] if isinstance(given, str | int | float) else list(given)
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from deepad.data.base import DataModule, Index, Rows, Splits, deal
 from deepad.data.files import find_tables, read_table, text_columns
 from deepad.errors import InputError
-from deepad.frames import is_anomaly, listed, require_frame
+from deepad.frames import is_anomaly, listed, require_frame, several
 from deepad.schema import TableSchema
 
 Value = str | int | float
@@ -92,9 +92,9 @@ class Table(DataModule):
         self.paths = [path] if isinstance(path, str) else list(path or [])
         self.generator, self.generator_args = generator, generator_args or {}
         self.label = "label" if label is None and generator is not None else label
-        self.anomalous = [anomalous] if isinstance(anomalous, str | int | float) else list(anomalous)
-        self.ignore = [*_names(ignore), *["pattern"] * (generator is not None)]
-        self.categorical = _names(categorical)
+        self.anomalous = several(anomalous)
+        self.ignore = [*several(ignore), *["pattern"] * (generator is not None)]
+        self.categorical = several(categorical)
         self.missing, self.max_categories = missing, max_categories
         self.test_size, self.order = test_size, order
 
@@ -201,7 +201,3 @@ def _encoded(schema: TableSchema, table: Any) -> Tensor:
             )
         x[start : start + BLOCK] = block
     return x
-
-
-def _names(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)

@@ -51,7 +51,7 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         "n": len(labels),
         "n_anomalies": int((labels == 1).sum()),
         "n_invalid": int(verdict.invalid.sum()),
-        "n_unscored": 0 if verdict.unscored is None else int(verdict.unscored.sum()),
+        "n_unscored": verdict.n_unscored,
         "ranking": {
             "auroc": float(roc_auc_score(anomaly, finite)) if both else None,
             "average_precision": float(average_precision_score(anomaly, finite)) if both else None,

@@ -15,7 +15,7 @@ from deepad.scoring.blocks import BLOCK, Model, score_block
 from deepad.scoring.conformal import Scores
 from deepad.scoring.inputs import as_series, in_blocks
 from deepad.scoring.models import Schema
-from deepad.scoring.steps import CHUNK, score_series
+from deepad.scoring.steps import CHUNK, score_rows
 
 Places = NDArray[np.int64]
 
@@ -59,10 +59,8 @@ def score_stretches(model: Model, x: Any, inputs: Schema | None, steps: StepRule
     windows = fingerprint_windows(stretches, steps.window_size)
     if model.fit_rows is not None:
         check_not_replayed(model.fit_rows, windows, steps.window_size)
-    scores = np.concatenate([score_series(model, steps, stretch) for stretch in stretches])
+    scores = score_rows(model, steps, stretches, step_of_row if masks else None)  # else each step counts once
     if masks:
-        if step_of_row is not None:
-            scores = np.where(step_of_row < 0, np.nan, scores[step_of_row])
         scored = np.concatenate(masks)
         if scored.dtype != bool or scored.shape != scores.shape:
             raise InputError(f"`scored` must say true or false of each of {len(scores)} steps, got {scored.shape}")

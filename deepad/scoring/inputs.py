@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.channels import Timeline
 from deepad.errors import InputError
 from deepad.frames import as_frame
 
@@ -75,7 +76,8 @@ def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.
     """Unbroken stretches (n, C) of a series, and which of all their steps each row became (-1: none), None if its own.
 
     Args:
-        x: one array or tensor (N, C), or, where the channels are known, a data frame of a recording; or a list of such.
+        x: one array or tensor (N, C), or, where the channels are known, a data frame of a recording or the `Timeline`
+            that was read from one; or a list of such.
             Where the schema holds or splits at missing values it does so in arrays too, whose rows are taken to be in
             order and equally far apart.
         width: number of channels C.
@@ -88,29 +90,33 @@ def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.
     many = many and all(getattr(part, "ndim", 2) == 2 for part in x)
     stretches: list[Array] = []
     rows, seen, mapped = [np.empty(0, np.int64)], 0, False
-    filled = inputs is not None and inputs.missing != "refuse"
     for part in x if many else [x]:
-        frame = None if isinstance(part, np.ndarray | list | tuple) else as_frame(part)
-        line = None
-        if frame is None:
-            array = as_samples(part, (width,), missing=filled)
-            if filled and np.isnan(array).any():
-                line = inputs.read_array(array)
-            else:
-                stretches.append(array)
-                rows.append(np.arange(seen, seen + len(array)))
-        elif inputs is None:
-            raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
-        else:
-            line = inputs.read(frame)
-        if line is not None:
-            stretches += [line.values[segment] for segment in line.segments()]
-            rows.append(np.where(line.step_of_row < 0, -1, line.step_of_row + seen))
+        read = part if isinstance(part, Timeline) else _recorded(part, width, inputs)
+        if isinstance(read, Timeline):
+            stretches += [read.values[segment] for segment in read.segments()]
+            rows.append(np.where(read.step_of_row < 0, -1, read.step_of_row + seen))
             mapped = True
+        else:
+            stretches.append(read)
+            rows.append(np.arange(seen, seen + len(read)))
         seen = sum(map(len, stretches))
     if not seen:
         raise InputError("got no steps to judge")
     return stretches, np.concatenate(rows) if mapped else None
+
+
+def _recorded(part: Any, width: int, inputs: Any) -> Array | Timeline:
+    """One recording: an array (n, C) as it is, unless values are missing that the schema may hold or split at."""
+    frame = None if isinstance(part, np.ndarray | list | tuple) else as_frame(part)
+    if frame is None:
+        filled = inputs is not None and inputs.missing != "refuse"
+        array = as_samples(part, (width,), missing=filled)
+        line: Array | Timeline = inputs.read_array(array) if filled and np.isnan(array).any() else array
+        return line
+    if inputs is None:
+        raise InputError("this scorer does not know its channels by name: pass the values as an array (N, C)")
+    read: Timeline = inputs.read(frame)
+    return read
 
 
 def in_blocks(

@@ -28,7 +28,7 @@ from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold, a
 from deepad.scoring.heldout import score_samples, score_stretches
 from deepad.scoring.inputs import as_samples, as_series, in_blocks
 from deepad.scoring.models import CONTRACTS, Schema, describe, model_id, rebuild, require_fit, schema_from_dict
-from deepad.scoring.steps import CHUNK, StepScorer, score_series
+from deepad.scoring.steps import CHUNK, StepScorer, score_rows
 from deepad.scoring.verdict import Verdict
 
 MANIFEST = "scorer.json"
@@ -171,11 +171,7 @@ class Scorer:
         threshold = self._threshold_for(alpha, kind, delta)
         if self.steps is not None:
             stretches, step_of_row = as_series(x, self.model.shape[1], self.inputs)
-            parts = [score_series(self.model, self.steps, stretch) for stretch in stretches]
-            score = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            if step_of_row is not None:
-                score = np.where(step_of_row < 0, np.nan, score[step_of_row])
-            return self._judge(score, threshold)
+            return self._judge(score_rows(self.model, self.steps, stretches, step_of_row), threshold)
         blocks = [score_block(self.model, block) for block in self._blocks(x)]
         if not blocks:
             raise InputError("got no samples to judge")

@@ -4,6 +4,8 @@ Windows are cut from the steps with the context each needs, scored in blocks, an
 together by a rule (`deepad.data.windows`). Memory is the series, its scores and one block, whatever the overlap.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,6 +73,15 @@ class StepScorer:
         if gone > 0:
             self._errors, self._first = self._errors[gone:].copy(), self._first + gone
         return scores
+
+
+def score_rows(
+    model: Model, rule: StepRule, stretches: Sequence[NDArray[np.generic]], step_of_row: NDArray[np.int64] | None
+) -> Scores:
+    """Scores (R,) of the rows that `deepad.scoring.inputs.as_series` made into these stretches and this mapping."""
+    parts = [score_series(model, rule, stretch) for stretch in stretches]
+    scores = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return scores if step_of_row is None else np.where(step_of_row < 0, np.nan, scores[step_of_row])
 
 
 def score_series(model: Model, rule: StepRule, series: NDArray[np.generic]) -> Scores:

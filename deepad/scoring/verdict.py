@@ -55,6 +55,11 @@ class Verdict:
         missing = np.isnan(self.score)
         return missing if self.unscored is None else missing & ~self.unscored
 
+    @property
+    def n_unscored(self) -> int:
+        """Number of steps that no window scores."""
+        return 0 if self.unscored is None else int(self.unscored.sum())
+
     def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Verdict":
         """The verdict on some of the samples, by mask, positions or slice."""
         return replace(
