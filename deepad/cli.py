@@ -80,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("inputs", nargs="+", metavar="INPUT", help=f"normal samples: {INPUTS}")
     calibrate.add_argument("--checkpoint", required=True, metavar="FILE", help="Lightning checkpoint of a detector")
     calibrate.add_argument("--output", required=True, metavar="DIR", help="where to save the scorer")
-    calibrate.add_argument("--alpha", type=float, default=0.05, help="false-alarm rate (default: 0.05)")
-    calibrate.add_argument("--rule", help="how steps of a series are scored: last (default), window, mean, median, max")
+    _add_level(calibrate)
     _add_guarantee(calibrate)
+    _add_events(calibrate)
 
     info = verbs.add_parser("info", help="say what a saved scorer is and what it promises")
     info.set_defaults(verb=_with_scorer("info"))
@@ -107,11 +107,41 @@ def _add_scorer_and_inputs(parser: argparse.ArgumentParser) -> None:
 
 def _add_guarantee(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--kind", choices=("marginal", "pac", "none"), help="guarantee (default: the scorer's own, or marginal)"
+        "--kind",
+        choices=("marginal", "pac", "simultaneous", "block", "model", "none"),
+        help="guarantee (default: the scorer's own, or marginal)",
     )
     parser.add_argument(
-        "--delta", type=float, help="for --kind pac: allowed probability of an unlucky calibration draw"
+        "--delta", type=float, help="for pac and simultaneous: allowed probability of an unlucky calibration draw"
     )
+
+
+def _add_level(parser: argparse.ArgumentParser) -> None:
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--alpha", type=float, help="false-alarm rate (default: 0.05)")
+    level.add_argument(
+        "--budget", metavar="TEXT", help='false alarms in a time, "2 per week", or "3 per 10000" samples'
+    )
+    level.add_argument("--tiers", metavar="LEVELS", help="tiers of severity, warning=1e-2,critical=1e-3")
+    level.add_argument(
+        "--threshold-rule",
+        metavar="RULE",
+        help="classical rule and its certified range: sigma:3, iqr:1.5, mad:3.5, ...",
+    )
+    parser.add_argument("--volume", metavar="TEXT", help='samples in a time, "20000 per day", for --budget')
+    parser.add_argument(
+        "--groups", metavar="NAME", help="a threshold for each group: a column, or hour or weekday of the times"
+    )
+    parser.add_argument("--min-group", type=int, metavar="N", help="merge groups of fewer samples into one")
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    series = parser.add_argument_group("series", "lengths are steps, or times such as '1 day'")
+    series.add_argument("--rule", help="how steps are scored: last (default), window, mean, median, max")
+    series.add_argument("--block", metavar="LENGTH", help="what is exchangeable, such as a day; promises need it")
+    series.add_argument("--slot", metavar="LENGTH", help="at most one alert in each (default: a block)")
+    series.add_argument("--persistence", metavar="M/W", help="alarm when M of the last W steps are above the threshold")
+    series.add_argument("--standardize", metavar="LENGTH", help="take level and spread of the last steps out of scores")
 
 
 def _add_generation(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,9 @@ Index = NDArray[np.int64]
 SECOND = 1_000_000_000
 LATEST = 9.2e9
 """Seconds from 1970 that nanoseconds of 64 bits can tell, until 2261."""
+UNITS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600,
+         "day": 86_400, "week": 604_800, "month": 30 * 86_400}  # fmt: skip
+"""Seconds of what a length of time is counted in; a month has 30 days."""
 _ZONE = r"(Z|:\d\d[\d.,]*[+-]\d\d(:?\d\d)?)$"
 
 
@@ -86,6 +89,28 @@ def nanoseconds(time: Any, zoned: bool | None = None) -> int:
         raise InputError(f"{time!r} is no time: write it as 2026-01-31 23:59:59") from None
     require_same_zone(repr(time), has_zone, zoned)
     return int(moment[0])
+
+
+def duration(text: str) -> float:
+    """Seconds of a length of time written as `day`, `12 hours`, `10 min` or `90 s`.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)?\s*([a-z]+)", str(text).strip().lower())
+    unit = None if found is None else UNITS.get(found[2]) or UNITS.get(found[2].removesuffix("s"))
+    if found is None or unit is None or not float(found[1] or 1) > 0:
+        raise ValueError(f"a length of time is written as '1 day', '12 hours', '10 min' or '90 s', got {text!r}")
+    return float(found[1] or 1) * unit
+
+
+def in_words(seconds: float) -> str:
+    """A length of time in the largest unit of which it is a whole number."""
+    for unit in ("week", "day", "hour", "min", "s"):
+        count = seconds / UNITS[unit]
+        if count >= 1 and (count == int(count) or unit == "s"):
+            return f"{count:g} {unit}{'s' if count != 1 and unit in ('week', 'day', 'hour') else ''}"
+    return f"{seconds:g} s"
 
 
 def time_column(table: Frame) -> str | None:

@@ -37,12 +37,30 @@ class InsufficientCalibrationError(DeepadError, ValueError):
     Attributes:
         n: calibration scores at hand.
         needed: the smallest number that would do.
+        options: what could be done instead, in words, the best first.
     """
 
-    def __init__(self, message: str, *, n: int, needed: int) -> None:
+    def __init__(self, message: str, *, n: int, needed: int, options: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.n = n
         self.needed = needed
+        self.options = options
+
+
+class TailFitError(DeepadError, ValueError):
+    """A tail beyond the calibration scores cannot be extrapolated.
+
+    Attributes:
+        reasons: what speaks against it, in words.
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
+class ResolutionError(DeepadError, ValueError):
+    """A decision was asked for that p-values of so few calibration scores can never make."""
 
 
 class CalibrationMismatchError(DeepadError, ValueError):

@@ -29,7 +29,7 @@ from deepad.report import pages
 from deepad.rooms import members
 from deepad.scoring.guarantee import guaranteed_rank
 from deepad.scoring.heldout import check_disjoint, check_not_replayed, fingerprint_windows
-from deepad.scoring.scorer import MANIFEST
+from deepad.scoring.manifest import MANIFEST
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 ROOMS = {"data": "DataModule", "detectors": "Detector"}

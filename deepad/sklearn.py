@@ -108,7 +108,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.scorer_ = Scorer.calibrate(
             detector, data.calibration_dataloader(), alpha=self.alpha, kind=self.kind, delta=self.delta
         )
-        self.offset_ = -self.scorer_.threshold.value
+        threshold: Any = self.scorer_.threshold
+        self.offset_ = -threshold.value
         self.n_iter_ = trainer.current_epoch
         return self
 
@@ -116,8 +117,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Negated anomaly scores (n_samples,) less the tie tolerance: lower is more anomalous."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
-        calibration = self.scorer_.calibration
-        return -lower_for_ties(self.scorer_(x).score, calibration.tie_rtol, calibration.scale)
+        threshold: Any = self.scorer_.threshold  # one: the adapter knows no groups
+        lowered: Scores = -lower_for_ties(self.scorer_(x).score, threshold.tie_rtol, threshold.scale)
+        return lowered
 
     def decision_function(self, X: ArrayLike) -> Scores:
         """Distance (n_samples,) below the threshold, in the unit of the score: negative for what is flagged."""

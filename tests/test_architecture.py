@@ -46,7 +46,7 @@ ALLOWED = {
     "report": {"data.base", "detectors.base", "scoring.verdict"},
     "sklearn": {"data.base", "scoring.conformal", "scoring.guarantee", "scoring.scorer"},
 }
-ON_TOP = {"cli", "fit", "run", "verbs"}
+ON_TOP = {"cli", "fit", "reading", "run", "verbs"}
 
 
 def modules():

@@ -228,7 +228,7 @@ def test_calibrate_makes_the_scorer_of_a_checkpoint(trained, scorer, digits, tmp
     assert np.array_equal(again.calibration.scores, scorer.calibration.scores)
     assert "at most" in capsys.readouterr().out
     assert main(["calibrate", *map(str, arguments), "--kind", "pac", "--delta", "0.05"]) == 0
-    assert deepad.Scorer.load(target).kind == "pac"
+    assert deepad.Scorer.load(target).decision.kind == "pac"
 
 
 def test_info_says_what_a_scorer_promises(saved, scorer, capsys):
@@ -694,7 +694,7 @@ def test_calibrate_scores_steps_by_the_rule_that_is_named(series_run, tmp_path, 
         report = json.loads(capsys.readouterr().out)
         assert report["steps"] == {"window_size": 12, "rule": rule or "last", "stride": 1}
         assert report["calibration"]["n"] == n
-        assert report["decision"] == {"alpha": 0.05, "kind": "none", "delta": None}
+        assert report["decision"] == {"alpha": 0.05, "kind": "none", "delta": None, "tiers": None, "rule": None}
         assert report["inputs"]["channels"] == ["temperature", "pressure", "vibration", "flow"]
     before = (tmp_path / "scorer" / "scorer.json").read_bytes()
     assert "cannot be promised" in refused(capsys, "calibrate", *arguments, "--kind", "marginal")

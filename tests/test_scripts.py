@@ -1,6 +1,7 @@
 """The scripts are examples: each runs, is short, and uses what users can use."""
 
 import ast
+import csv
 import runpy
 import sys
 from pathlib import Path
@@ -89,3 +90,26 @@ def test_the_benchmarks_of_series(monkeypatch, capsys):
     assert "training:" in capsys.readouterr().out
     run(monkeypatch, "benchmark_memory.py", "--steps", 20_000)
     assert "x the series" in capsys.readouterr().out
+
+
+def test_false_alarm_law(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, "false_alarm_law.py", "--only", "breast_cancer", "--seeds", 0, "--output", tmp_path / "table.csv")
+    assert "| breast_cancer | isolation forest | 0.01 |" in capsys.readouterr().out
+    with open(tmp_path / "table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3
+    assert {(row["n"], row["m"]) for row in rows} == {("119", "119")}
+    assert all(float(row["p"]) > 1e-6 for row in rows)
+
+
+def test_adbench_grid(tmp_path, monkeypatch, capsys, deepad_data):
+    monkeypatch.setenv("DEEPAD_DATA", str(deepad_data))
+    sets = ["45_wine", "40_vowels"]
+    run(monkeypatch, "adbench_grid.py", "--only", *sets, "--seeds", 0, "--output", tmp_path / "table.csv")
+    assert "40_vowels {'inside': 6}" in capsys.readouterr().out
+    with open(tmp_path / "table.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["set"] for row in rows] == ["40_vowels"] * 6 + ["45_wine"] * 6  # in the order of their numbers
+    refused = [row for row in rows if row["outcome"] == "refused"]
+    assert {(row["set"], row["alpha"], row["n"], row["needed"]) for row in refused} == {("45_wine", "0.01", "30", "99")}
+    assert all(int(row["low"]) <= int(row["alarms"]) <= int(row["high"]) for row in rows if row not in refused)

@@ -23,7 +23,7 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         y: labels (N,), 1 = anomaly, 0 = normal.
 
     Returns:
-        `n`, `n_anomalies`, `n_invalid` and `n_unscored` (rows that the model failed to score, and steps that no window
+        `n`, `n_anomalies`, `n_invalid` and `n_unscored` (rows that could not be judged, and steps that no window
         scores: they are in no other number);
         `ranking`: `auroc` and `average_precision` in [0, 1], None where only one class is present;
         `at_threshold`: `alpha`, `threshold`, `false_alarms` of `n_normal`, `false_alarm_rate`, the range `law_99` of
@@ -40,12 +40,12 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         )
     if not np.isin(labels, (0, 1)).all():
         raise InputError("labels must be 0 (normal) or 1 (anomaly)")
-    valid = ~np.isnan(verdict.score)
+    valid = ~np.isnan(verdict.p_value)
     score, flagged, anomaly = verdict.score[valid], verdict.flagged[valid], labels[valid] == 1
     both = anomaly.any() and not anomaly.all()
     false_alarms, hits = int((flagged & ~anomaly).sum()), int((flagged & anomaly).sum())
     normals, anomalies = int((~anomaly).sum()), int(anomaly.sum())
-    law = verdict.guarantee.future_alarms(normals, level=LAW_LEVEL) if normals else None
+    law = verdict.future_alarms(labels == 0, level=LAW_LEVEL)
     finite = np.nan_to_num(score, posinf=np.finfo(np.float64).max, neginf=np.finfo(np.float64).min)  # ranks are kept
     return {
         "n": len(labels),
@@ -58,7 +58,7 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         },
         "at_threshold": {
             "alpha": verdict.alpha,
-            "threshold": verdict.threshold,
+            "threshold": verdict.threshold if isinstance(verdict.threshold, float) else None,
             "n_normal": normals,
             "false_alarms": false_alarms,
             "false_alarm_rate": false_alarms / normals if normals else None,

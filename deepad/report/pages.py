@@ -107,8 +107,8 @@ def _figures(
 ) -> list[tuple[Any, str, str]]:
     drawn = [
         (
-            figures.score_histogram(verdict.score, y, verdict.threshold),
-            f"Histogram of anomaly scores of normal and anomalous test samples, threshold at {verdict.threshold:.4g}",
+            figures.score_histogram(verdict.score, y, _line(verdict)),
+            f"Histogram of anomaly scores of normal and anomalous test samples, threshold at {_line(verdict):.4g}",
             "Scores of the test samples. What lies right of the dashed line is flagged.",
         )
     ]
@@ -125,6 +125,11 @@ def _figures(
     return drawn
 
 
+def _line(verdict: Verdict) -> float:
+    """Where the threshold is drawn: the highest, if each group has its own."""
+    return float(np.nanmax(verdict.threshold))
+
+
 def _series_figure(data: DataModule, verdict: Verdict, y: Labels) -> tuple[Any, str, str]:
     """The longest unbroken stretch of the test split."""
     stretches = data.stretches("test")
@@ -136,7 +141,7 @@ def _series_figure(data: DataModule, verdict: Verdict, y: Labels) -> tuple[Any, 
         stretch.values[stretch.scored],
         verdict.score[chosen],
         y[chosen],
-        verdict.threshold,
+        _line(verdict),
         names=data.schema.channels,
         first=stretch.first,
     )

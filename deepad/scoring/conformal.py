@@ -14,6 +14,10 @@ Decisions compare integer ranks, floats never decide: the threshold is the k-th 
 Scores that differ by less than rounding noise count as ties: s is lowered by `tie_rtol * max(|s|, median |S|)` before
 it is ranked. This only raises p, so validity is kept whatever the tolerance.
 
+Where scores depend on each other in blocks (days of a series) the calibration is made of the maxima of B blocks, or of
+the M slots of each. Then (M + c(s)) / (B + 1), at most 1, stands in the place of p: the expected number of alarmed
+slots of a new normal block with the threshold at s (`deepad.scoring.events`).
+
 Source: Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005; Laxhammar & Falkman, *Inductive
 conformal anomaly detection*, 2015; Bates, Candès, Lei, Romano, Sesia, *Testing for outliers with conformal p-values*,
 2023.
@@ -21,16 +25,25 @@ conformal anomaly detection*, 2015; Bates, Candès, Lei, Romano, Sesia, *Testing
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepad.errors import NonFiniteScoreError
-from deepad.scoring.guarantee import Guarantee, guaranteed_rank
+from deepad.errors import InsufficientCalibrationError, NonFiniteScoreError
+from deepad.scoring.envelope import Certificate, ChosenOn, certify, envelope_bounds
+from deepad.scoring.guarantee import (
+    ASSUMPTIONS,
+    Guarantee,
+    GuaranteeKind,
+    block_guarantee,
+    check_level,
+    guaranteed_rank,
+)
 from deepad.scoring.inputs import from_tensor
 
 Scores = NDArray[np.float64]
+OnInsufficient = Literal["raise", "max", "tail"]
 
 TIE_RTOL = 1e-5
 """Relative rounding noise of float32 scoring; use 0 for exact float64 scores."""
@@ -70,7 +83,7 @@ class Threshold:
     """A decision threshold with the promise it carries.
 
     Attributes:
-        value: the k-th largest calibration score, in the unit of the scores.
+        value: the k-th largest calibration score, in the unit of the scores; what a fitted tail says if k is 0.
         k: its rank, counted from the largest.
         guarantee: what it promises.
         tie_rtol: relative tolerance under which a score ties with `value`.
@@ -97,11 +110,15 @@ class Calibration:
         scores: (n,) float64, ascending, finite, read-only.
         tie_rtol: relative tolerance of ties, see the module docstring.
         scorer_id: digest of the model the scores came from, empty if unknown.
+        slots: scores of each exchangeable block, which may depend on each other; 1 for samples.
+        unit: what is exchangeable: `"sample"`, or in words how long a block is.
     """
 
     scores: Scores
     tie_rtol: float = TIE_RTOL
     scorer_id: str = ""
+    slots: int = 1
+    unit: str = "sample"
     scale: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,12 +129,27 @@ class Calibration:
         self.scores.flags.writeable = False
 
     @classmethod
-    def fit(cls, scores: ArrayLike, *, tie_rtol: float = TIE_RTOL, scorer_id: str = "") -> "Calibration":
+    def fit(
+        cls,
+        scores: ArrayLike,
+        *,
+        tie_rtol: float = TIE_RTOL,
+        scorer_id: str = "",
+        slots: int = 1,
+        unit: str = "sample",
+    ) -> "Calibration":
         """Keep the scores (n,) of normal samples that no fitting, tuning or model choice has seen.
+
+        Args:
+            scores: of samples; or the maxima of the slots of blocks, see `deepad.scoring.events.calibrate_blocks`.
+            tie_rtol: relative tolerance of ties; 0 for exact scores.
+            scorer_id: digest of the model.
+            slots: scores of each exchangeable block.
+            unit: what is exchangeable, in words.
 
         Raises:
             NonFiniteScoreError: a score is NaN or infinite.
-            ValueError: no scores, or `tie_rtol` outside [0, 0.1].
+            ValueError: no scores, no whole number of blocks, or `tie_rtol` outside [0, 0.1].
             TypeError: scores that are not real numbers.
         """
         values = as_scores(scores, "calibration scores")
@@ -125,13 +157,15 @@ class Calibration:
             raise ValueError("calibration needs at least one normal score, got none")
         if not 0 <= tie_rtol <= 0.1:
             raise ValueError(f"tie_rtol must lie in [0, 0.1], got {tie_rtol!r}")
+        if type(slots) is not int or slots < 1 or len(values) % slots:
+            raise ValueError(f"{len(values)} scores are no whole number of blocks of {slots!r} slots")
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise NonFiniteScoreError(
                 f"{len(bad)} of {len(values)} calibration scores are NaN or infinite (first at row {bad[0]}): "
                 "calibrate on clean normal rows, or look at what made the model overflow"
             )
-        calibration = cls(np.sort(values), float(tie_rtol), scorer_id)
+        calibration = cls(np.sort(values), float(tie_rtol), scorer_id, slots, unit)
         if calibration.degenerate and calibration.n > 1:
             warnings.warn(
                 f"all {calibration.n} calibration scores equal {values[0]:.6g}: only a higher score can be told apart",
@@ -143,6 +177,11 @@ class Calibration:
     def n(self) -> int:
         """Number of calibration scores."""
         return len(self.scores)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether blocks are exchangeable, not single scores."""
+        return self.unit != "sample"
 
     @property
     def degenerate(self) -> bool:
@@ -169,23 +208,97 @@ class Calibration:
 
     def p_of_ranks(self, ranks: NDArray[np.int64]) -> Scores:
         """P-values (M,) of ranks (M,) from `ranks`."""
-        return np.where(ranks == 0, np.nan, ranks / (self.n + 1))
+        p = np.minimum((ranks - 1 + self.slots) / (self.n // self.slots + 1), 1.0)
+        return np.where(ranks == 0, np.nan, p)
 
-    def threshold(self, alpha: float, *, kind: str = "marginal", delta: float | None = None) -> Threshold:
+    def threshold(
+        self,
+        alpha: float,
+        *,
+        kind: str | None = None,
+        delta: float | None = None,
+        on_insufficient: OnInsufficient = "raise",
+    ) -> Threshold:
         """Threshold whose false-alarm rate on new normal samples is at most `alpha`.
 
         Args:
-            alpha: false-alarm rate, in (0, 1).
-            kind: `"marginal"` or `"pac"`, see `deepad.scoring.guarantee`.
-            delta: for `"pac"`, the allowed probability of an unlucky calibration draw, in (0, 1).
+            alpha: false-alarm rate, in (0, 1); for blocks the expected number of alarmed slots of a block.
+            kind: `"marginal"`, `"pac"`, `"simultaneous"`, `"model"` or `"none"`, for blocks `"block"`; see
+                `deepad.scoring.guarantee`. If not given: `"marginal"`, `"pac"` with delta, and `"block"` for blocks.
+            delta: for `"pac"` and `"simultaneous"`, the allowed probability of an unlucky calibration draw, in (0, 1).
+            on_insufficient: where there are too few scores for this level: `"raise"`; `"max"`, the largest score, whose
+                level `attained` is above alpha; or `"tail"`, the same as kind `"model"`.
 
         Raises:
             InsufficientCalibrationError: too few calibration scores for this level; nothing is clamped.
+            TailFitError: kind `"model"`, and the tail of the scores cannot be extrapolated.
             ValueError: arguments out of range.
         """
-        k, guarantee = guaranteed_rank(alpha, self.n, kind=kind, delta=delta)
-        return Threshold(float(self.scores[self.n - k]), k, guarantee, self.tie_rtol, self.scale)
+        if kind is None:
+            kind = "block" if self.in_blocks else "marginal" if delta is None else "pac"
+        if (kind == "block") != self.in_blocks:
+            raise ValueError(f"kind={kind!r} cannot be promised: one {self.unit} is exchangeable with another here")
+        if on_insufficient not in get_args(OnInsufficient):
+            raise ValueError(f"on_insufficient must be one of {get_args(OnInsufficient)}, got {on_insufficient!r}")
+        if kind == "block":
+            return self._at(block_guarantee(alpha, self.n // self.slots, self.slots, self.unit))
+        if kind == "model":
+            return self._extrapolated(alpha)
+        try:
+            return self._at(guaranteed_rank(alpha, self.n, kind=kind, delta=delta)[1])
+        except InsufficientCalibrationError:
+            if on_insufficient == "raise":
+                raise
+        if on_insufficient == "tail":
+            return self._extrapolated(alpha)
+        marginal = GuaranteeKind.MARGINAL
+        return self._at(Guarantee(marginal, alpha, 1 / (self.n + 1), self.n, 1, None, ASSUMPTIONS["marginal"]))
+
+    def _at(self, guarantee: Guarantee) -> Threshold:
+        return Threshold(float(self.scores[self.n - guarantee.k]), guarantee.k, guarantee, self.tie_rtol, self.scale)
+
+    def _extrapolated(self, alpha: float) -> Threshold:
+        """Beyond the largest scores, by a tail fitted to them. Samples have no order, so none is looked at."""
+        from deepad.scoring.tail import TailModel  # which needs this module
+
+        tail = TailModel.fit(self.scores, ordered=False)
+        alpha = check_level("alpha", alpha)
+        return Threshold(tail.upper(alpha), 0, tail.guarantee(alpha), self.tie_rtol, self.scale)
+
+    def envelope(self, delta: float = 0.05) -> Scores:
+        """Bounds (n,) on the false-alarm rates of all n thresholds at once, the one above the largest score first.
+
+        Entry k - 1 bounds the rate of "flag above the k-th largest"; with probability 1 - delta all of them hold. For
+        whoever looks at more than one threshold.
+
+        Raises:
+            ValueError: `delta` outside (0, 1), or a calibration of blocks.
+        """
+        self._require_samples("an envelope")
+        return envelope_bounds(self.n, check_level("delta", delta))
+
+    def certify(self, value: float, *, delta: float = 0.05, chosen_on: ChosenOn = "other") -> Certificate:
+        """What the calibration proves about the false-alarm rate of any threshold.
+
+        Args:
+            value: the threshold, in the unit of the scores.
+            delta: allowed probability that a bound does not hold.
+            chosen_on: `"calibration"` if the threshold was chosen by looking at these scores, else `"other"`.
+
+        Raises:
+            ValueError: arguments out of range, or a calibration of blocks.
+        """
+        self._require_samples("a certificate")
+        if not np.isfinite(value):
+            raise ValueError(f"a threshold must be a finite number, got {value!r}")
+        above = self.n - int(np.searchsorted(self.scores, value, side="right"))
+        return certify(float(value), above, self.n, delta=check_level("delta", delta), chosen_on=chosen_on)
+
+    def _require_samples(self, what: str) -> None:
+        if self.in_blocks:
+            raise ValueError(f"{what} needs independent samples, this calibration is made of the maxima of blocks")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the scores, as plain values for JSON."""
-        return {"n": self.n, "tie_rtol": self.tie_rtol, "scorer_id": self.scorer_id}
+        kept = {"n": self.n, "tie_rtol": self.tie_rtol, "scorer_id": self.scorer_id}
+        return {**kept, "slots": self.slots, "unit": self.unit} if self.in_blocks else kept

@@ -1,37 +1,51 @@
 """What a threshold promises, as data: kind, level, sample size and the assumptions it rests on.
 
-Two promises about normal data are made here, both from `n` held-out normal scores and integer ranks, and `none` says
-that there is none:
+From `n` held-out normal scores and integer ranks, strongest first:
 
-* `marginal`: P(a new normal sample is flagged) <= alpha, averaged over calibration draws.
-  Source: Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005 (conformal prediction).
-* `pac`: with probability >= 1 - delta over the calibration draw, the false-alarm rate of this threshold is <= alpha.
-  Source: Wilks, *Determination of sample sizes for setting tolerance limits*, 1941; Vovk, *Conditional validity of
-  inductive conformal predictors*, 2012.
-* `none`: the threshold has the rank that `marginal` would give it, but the scores depend on each other (steps or
-  overlapping windows of a series), so the level is nominal: nothing follows from n alone.
+| kind           | statement                                                               | needs                 |
+|----------------|-------------------------------------------------------------------------|-----------------------|
+| `simultaneous` | with probability >= 1 - delta over the calibration draw, for every      | independent draws     |
+|                | threshold at once, the false-alarm rate is <= its bound                 |                       |
+| `pac`          | the same for this one threshold: it is <= alpha                         | independent draws     |
+| `marginal`     | P(a new normal sample is flagged) <= alpha, averaged over calibrations  | exchangeable samples  |
+| `block`        | the expected number of alarmed slots of a new normal block is <= alpha; | exchangeable blocks;  |
+|                | with one slot a block: P(any alarm in it) <= alpha                      | inside them anything  |
+| `cross`        | P(a new normal sample is flagged) <= about 2 alpha, usually near alpha  | exchangeable samples, |
+|                |                                                                         | a symmetric training  |
+| `budget`       | the long-run rate of *alarms*, true or false, is alpha                  | nothing; no detection |
+| `model`        | what a fitted tail says                                                 | that the tail fits    |
+| `none`         | nothing: the scores depend on each other, or the rule is a heuristic    | -                     |
 
-Neither says how likely a flagged sample is to be an anomaly: that needs the prevalence.
+None of them says how likely a flagged sample is to be an anomaly: that needs the prevalence.
+Sources are with the ranks (`deepad.scoring.ranks`) and in the modules that make the other kinds.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, betaincinv
+from scipy.special import betaincinv
 
 from deepad.errors import InsufficientCalibrationError
+from deepad.scoring.envelope import confidence, envelope_bounds, percent, round_up
+from deepad.scoring.ranks import block_rank, marginal_rank, pac_rank, required, required_blocks, simultaneous_rank
 
+FIXED = "the scorer was fixed before calibration"
 ASSUMPTIONS = {
-    "marginal": ("calibration and new normal samples are exchangeable", "the scorer was fixed before calibration"),
-    "pac": ("calibration and new normal samples are i.i.d.", "the scorer was fixed before calibration"),
+    "simultaneous": ("calibration and new normal samples are i.i.d.", FIXED),
+    "pac": ("calibration and new normal samples are i.i.d.", FIXED),
+    "marginal": ("calibration and new normal samples are exchangeable", FIXED),
+    "block": ("calibration and new normal blocks are exchangeable", "a new block has no more slots", FIXED),
+    "cross": ("calibration and new normal samples are exchangeable", "training does not depend on the order of rows"),
+    "budget": (),
+    "model": ("the tail of normal scores is a generalised Pareto tail", "its peaks are independent", FIXED),
     "none": ("calibration scores depend on each other: the level asked for is nominal, not promised",),
 }
-
+RANKED = ("marginal", "pac", "simultaneous", "none")
+"""Kinds that a rank among single scores can have."""
 
 SMALLEST = 1e-300
 """No level below this is taken: the arithmetic of the next larger ones would overflow."""
@@ -40,9 +54,19 @@ SMALLEST = 1e-300
 class GuaranteeKind(StrEnum):
     """The kind of promise, see the module docstring."""
 
-    MARGINAL = "marginal"
+    SIMULTANEOUS = "simultaneous"
     PAC = "pac"
+    MARGINAL = "marginal"
+    BLOCK = "block"
+    CROSS = "cross"
+    BUDGET = "budget"
+    MODEL = "model"
     NONE = "none"
+
+
+WITH_DELTA = (GuaranteeKind.PAC, GuaranteeKind.SIMULTANEOUS)
+LAWFUL = (*WITH_DELTA, GuaranteeKind.MARGINAL, GuaranteeKind.BLOCK)
+"""Kinds under which the number of false alarms has a known law."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +75,19 @@ class Guarantee:
 
     Attributes:
         kind: what is promised.
-        alpha: false-alarm rate asked for, in (0, 1).
+        alpha: false-alarm rate asked for, in (0, 1); for `block` the expected number of alarmed slots of a block.
         attained: the level that holds, <= alpha: for `marginal` the exact mean false-alarm rate k/(n+1) of continuous
-            scores, for `pac` the exact upper bound at confidence 1 - delta; for `none` the share k/(n+1) aimed at,
-            which holds for nothing but the calibration scores.
-        n: number of calibration scores.
-        k: rank of the threshold among them, counted from the largest.
-        delta: probability of an unlucky calibration draw that `pac` allows, None for the other kinds.
+            scores, for `pac` and `simultaneous` the upper bound at confidence 1 - delta; for `none` the share k/(n+1)
+            aimed at, which holds for the calibration scores alone, or for a heuristic its certified upper bound. Above
+            alpha only for heuristics and where that was accepted (`cross`, and `on_insufficient="max"`).
+        n: number of calibration scores; for `block` of slots.
+        k: rank of the threshold among them, counted from the largest; 0 where no rank decides.
+        delta: probability of an unlucky calibration draw that `pac` and `simultaneous` allow, None for other kinds.
         assumptions: what must hold for the promise to hold.
+        slots: for `block`, the slots of a block, each of which raises at most one alarm.
+        unit: what is flagged: a `"sample"`, or for `block` how long a block is, in words.
+        groups: name, number of calibration scores and rank of each group, where each has a threshold of its own; then
+            `k` is 0, `n` counts all of them, and `attained` is the highest of all groups.
     """
 
     kind: GuaranteeKind
@@ -68,46 +97,107 @@ class Guarantee:
     k: int
     delta: float | None
     assumptions: tuple[str, ...]
+    slots: int = 1
+    unit: str = "sample"
+    groups: tuple[tuple[str, int, int], ...] = ()
 
     def __str__(self) -> str:
-        if self.kind == GuaranteeKind.NONE:
-            return (
-                f"no guarantee: the {self.n} calibration scores depend on each other; the threshold is number "
-                f"{self.k} of them from the top (asked: {self.alpha:.4g})"
-            )
-        if self.delta is not None:
-            return (
-                f"with probability {1 - self.delta:.4g} over the {self.n} calibration samples, at most "
-                f"{_percent(self.attained)} of new normal samples are flagged (asked: {self.alpha:.4g})"
-            )
-        return (
-            f"a new normal sample is flagged with probability at most {_percent(self.attained)}, "
-            f"averaged over draws of the {self.n} calibration samples (asked: {self.alpha:.4g})"
-        )
+        if not self.groups:
+            return self._statement(f"the {self.n} calibration samples")
+        sizes = [n for _, n, _ in self.groups]
+        within = f"in each of {len(sizes)} groups of {min(sizes)} to {max(sizes)} calibration samples"
+        return f"{within}: {self._statement('them')}"
 
-    def future_alarms(self, m: int, *, level: float = 0.95) -> tuple[int, int] | None:
-        """Central range of the number of false alarms among the next `m` normal samples; None for kind `none`.
+    def _statement(self, whose: str) -> str:
+        attained, asked = percent(self.attained), f"(asked: {self.alpha:.4g})"
+        match self.kind:
+            case GuaranteeKind.NONE if self.k == 0 and not self.groups:
+                return f"no guarantee: {'; '.join(self.assumptions)} {asked}"
+            case GuaranteeKind.NONE:
+                if self.groups:
+                    return f"no guarantee, their scores depend on each other {asked}"
+                return (
+                    f"no guarantee: the {self.n} calibration scores depend on each other; the threshold is number "
+                    f"{self.k} of them from the top {asked}"
+                )
+            case GuaranteeKind.PAC | GuaranteeKind.SIMULTANEOUS:
+                sure = confidence(self.delta or 0)
+                every = ", for every threshold at once" if self.kind == GuaranteeKind.SIMULTANEOUS else ""
+                return (
+                    f"with probability {sure} over {whose}{every}, at most {attained} of "
+                    f"new normal samples are flagged {asked}"
+                )
+            case GuaranteeKind.BLOCK:
+                blocks = self.n // self.slots
+                if self.slots == 1:
+                    return (
+                        f"a new normal {self.unit} raises a false alarm with probability at most {attained}, averaged "
+                        f"over draws of the {blocks} calibrated on {asked}"
+                    )
+                return (
+                    f"a new normal {self.unit} is expected to raise at most {round_up(self.attained, 4):g} false "
+                    f"alarms, no more than one in each of its {self.slots} slots, averaged over draws of the {blocks} "
+                    f"calibrated on {asked}"
+                )
+            case GuaranteeKind.CROSS:
+                return (
+                    f"a new normal sample is flagged with probability at most {attained}, usually near "
+                    f"{self.alpha:.4g}, by models of {self.n} samples that each calibrate the others"
+                )
+            case GuaranteeKind.BUDGET:
+                return (
+                    f"in the long run {self.alpha:.4g} of all samples raise an alarm, whether or not they are anomalies"
+                )
+            case GuaranteeKind.MODEL:
+                return (
+                    f"no guarantee: a tail fitted to {whose} says that at most {attained} of "
+                    f"new normal samples are flagged {asked}"
+                )
+            case _:
+                return (
+                    f"a new normal sample is flagged with probability at most {attained}, "
+                    f"averaged over draws of {whose} {asked}"
+                )
 
-        The count is BetaBinomial(m, k, n + 1 - k) for continuous scores, over calibration draw and new samples.
+    def future_alarms(self, m: int | Mapping[str, int], *, level: float = 0.95) -> tuple[int, int] | None:
+        """Central range of the number of false alarms among the next `m` normal samples; None where no law is known.
+
+        The count is BetaBinomial(m, k, n + 1 - k) for continuous scores, over calibration draw and new samples. Of kind
+        `block` with one slot a block it is that of alarmed blocks among the next `m`.
         A count above the range says that the data have drifted or that the assumptions do not hold.
         Source: Marques, *On the universal distribution of the coverage in split conformal prediction*, 2023.
+
+        Args:
+            m: number of samples; with groups, how many of them are in each group.
+            level: probability of the range.
 
         Raises:
             ValueError: `m` below 1 or `level` outside (0, 1).
         """
-        from scipy.stats import betabinom  # half a second to import: only who asks pays
+        from scipy.signal import fftconvolve  # these take half a second to import: only who asks pays
+        from scipy.stats import betabinom
 
-        if m < 1:
-            raise ValueError(f"m must be at least 1 sample, got {m}")
-        if self.kind == GuaranteeKind.NONE:
-            return None
-        law = betabinom(m, self.k, self.n + 1 - self.k)
         tail = (1 - check_level("level", level)) / 2
-        return int(law.ppf(tail)), int(law.ppf(1 - tail))
+        if (m if isinstance(m, int) else sum(m.values())) < 1:
+            raise ValueError(f"m must be at least 1 sample, got {m}")
+        if self.kind not in LAWFUL or self.slots > 1:
+            return None
+        if isinstance(m, int):
+            if self.k == 0:
+                return None
+            law = betabinom(m, self.k, self.n + 1 - self.k)
+            return int(law.ppf(tail)), int(law.ppf(1 - tail))
+        total = np.ones(1)  # the counts of groups are independent: their sum has the convolution of their laws
+        for name, n, k in self.groups:
+            if count := m.get(name, 0):
+                total = fftconvolve(total, betabinom(count, k, n + 1 - k).pmf(np.arange(count + 1)))
+        reached = np.cumsum(total)
+        return int(np.argmax(reached >= tail)), int(np.argmax(reached >= 1 - tail))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "kind": self.kind.value, "assumptions": list(self.assumptions)}
+        lists = {"assumptions": list(self.assumptions), "groups": [list(group) for group in self.groups]}
+        return {**asdict(self), "kind": self.kind.value, **lists}
 
 
 def check_level(name: str, value: float) -> float:
@@ -124,33 +214,6 @@ def check_level(name: str, value: float) -> float:
     return float(value)
 
 
-def marginal_rank(alpha: float, n: int) -> int:
-    """Largest integer k with k/(n+1) <= alpha, 0 if there is none.
-
-    The division is rounded once and then compared, so that *p <= alpha* and *rank <= k* agree bit for bit;
-    `floor(alpha * (n + 1))` rounds the product instead and is off by one for example at alpha=0.29, n=99.
-    """
-    return _largest(lambda k: k / (n + 1) <= alpha, n + 1)
-
-
-def pac_rank(alpha: float, n: int, delta: float) -> int:
-    """Largest k with P(Bin(n, alpha) >= k) >= 1 - delta, 0 if there is none.
-
-    The false-alarm rate of "flag above the k-th largest of n" is Beta(k, n + 1 - k) for continuous scores, and
-    P(Beta(k, n + 1 - k) <= alpha) = P(Bin(n, alpha) >= k). Source: Vovk 2012, section 3.
-    """
-    return _largest(lambda k: bool(betainc(k, n + 1 - k, alpha) >= 1 - delta), n)
-
-
-def _largest(holds: Callable[[int], bool], most: int) -> int:
-    """Largest k in 1..most for which a condition holds that fails from some k on; 0 if it holds for none."""
-    low, high = 0, most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
 def required_n(alpha: float, *, kind: str = "marginal", delta: float | None = None) -> int:
     """Smallest number of calibration scores from which `alpha` can be guaranteed.
 
@@ -158,28 +221,33 @@ def required_n(alpha: float, *, kind: str = "marginal", delta: float | None = No
         ValueError: `alpha` or `delta` outside (0, 1), or a `delta` that does not go with the kind.
     """
     alpha, delta = check_level("alpha", alpha), check_delta(kind, delta)
-    if delta is None:
-        most = math.ceil(1 / Fraction(alpha))
-        return _largest(lambda n: 1 / n > alpha, most)  # 1/(n+1) > alpha is what refuses n
-    most = math.ceil(Fraction(math.log(delta)) / Fraction(math.log1p(-alpha))) + 2
-    return _largest(lambda n: bool(betainc(1, n, alpha) < 1 - delta), most) + 1  # the condition of pac_rank for k = 1
+    return required(alpha, kind=kind, delta=delta)
 
 
 def check_delta(kind: str, delta: float | None) -> float | None:
     """Return delta where the kind needs one and None where it does not.
 
     Raises:
-        ValueError: unknown kind, `pac` without delta, or another kind with one.
+        ValueError: a kind that no rank has, `pac` or `simultaneous` without delta, or another kind with one.
     """
-    if kind not in ASSUMPTIONS:
-        raise ValueError(f"kind must be one of {', '.join(ASSUMPTIONS)}, got {kind!r}")
-    if kind == "pac":
+    if kind not in RANKED:
+        raise ValueError(f"kind must be one of {', '.join(RANKED)}, got {kind!r}")
+    if kind in WITH_DELTA:
         if delta is None:
-            raise ValueError("kind='pac' needs delta, the allowed probability of an unlucky calibration set (say 0.05)")
+            raise ValueError(
+                f"kind={str(kind)!r} needs delta, the allowed probability of an unlucky calibration set (say 0.05)"
+            )
         return check_level("delta", delta)
     if delta is not None:
-        raise ValueError(f"delta={delta} belongs to kind='pac'; kind={kind!r} takes none")
+        raise ValueError(f"delta={delta} belongs to kind='pac' or 'simultaneous'; kind={str(kind)!r} takes none")
     return None
+
+
+def rank_of(alpha: float, n: int, kind: str, delta: float | None) -> int:
+    """Rank of the threshold of a kind, 0 if there is none; arguments are in order."""
+    if delta is None:
+        return marginal_rank(alpha, n)
+    return (pac_rank if kind == "pac" else simultaneous_rank)(alpha, n, delta)
 
 
 def guaranteed_rank(
@@ -192,36 +260,79 @@ def guaranteed_rank(
         ValueError: arguments out of range.
     """
     alpha, delta = check_level("alpha", alpha), check_delta(kind, delta)
-    k = marginal_rank(alpha, n) if delta is None else pac_rank(alpha, n, delta)
+    k = rank_of(alpha, n, kind, delta)
     if k == 0:
-        needed = required_n(alpha, kind=kind, delta=delta)
-        best = 1 / (n + 1) if delta is None else -math.expm1(math.log(delta) / n)
-        advised = _round_up(best)
-        if (
-            delta is not None and advised < 1 and not pac_rank(advised, n, delta)
-        ):  # a bound met exactly but for rounding
-            advised = _round_up(advised * (1 + 1e-9))
-        ways = ["more normal data for calibration"]
-        if advised < 1:
-            ways.insert(0, f"alpha >= {advised}")
-        if delta is not None and marginal_rank(alpha, n):
-            ways.append("kind='marginal'")
+        needed = required(alpha, kind=kind, delta=delta)
+        ways = _ways(alpha, n, kind, delta)
         raise InsufficientCalibrationError(
             f"alpha={alpha:g} ({kind}{'' if delta is None else f', delta={delta:g}'}) needs at least {needed} "
             f"calibration scores, got {n}: use {', or '.join(ways)}",
             n=n,
             needed=needed,
+            options=tuple(ways),
         )
-    attained = k / (n + 1) if delta is None else float(betaincinv(k, n + 1 - k, 1 - delta))
+    if delta is None:
+        attained = k / (n + 1)
+    elif kind == "pac":
+        attained = float(betaincinv(k, n + 1 - k, 1 - delta))
+    else:
+        attained = float(envelope_bounds(n, delta, k))
     return k, Guarantee(GuaranteeKind(kind), alpha, min(attained, alpha), n, k, delta, ASSUMPTIONS[kind])
 
 
-def _percent(level: float) -> str:
-    """A level as a percentage of four significant digits that does not understate it."""
-    return f"{_round_up(level, 4) * 100:.10g} %"
+def block_guarantee(budget: float, blocks: int, slots: int, unit: str) -> Guarantee:
+    """The promise about the expected number of alarmed slots of a new block, from the slots of `blocks` normal ones.
+
+    Args:
+        budget: alarmed slots of a block, in (0, slots); with one slot the probability of an alarm in a block.
+        blocks: normal blocks, which are exchangeable with the new one.
+        slots: slots of a block, which may depend on each other in any way.
+        unit: how long a block is, in words.
+
+    Raises:
+        InsufficientCalibrationError: so few alarms cannot be promised from so few blocks.
+        ValueError: a budget outside its range.
+    """
+    if not SMALLEST < budget < slots:
+        raise ValueError(
+            f"the budget must lie strictly between 0 and the {slots} slots of a {unit}, got {budget!r}: every slot "
+            "raises at most one alarm"
+        )
+    k = block_rank(budget, blocks, slots)
+    if k == 0:
+        needed = required_blocks(budget, slots)
+        least = round_up(slots / (blocks + 1))
+        ways = [f"{needed} blocks of normal data"] + ([f"a budget >= {least:.10g}"] if least < slots else [])
+        ways += ["longer slots"] if slots > 1 else []
+        raise InsufficientCalibrationError(
+            f"a budget of {budget:.4g} false alarms a {unit} ({slots} slots) needs at least {needed} normal blocks, "
+            f"got {blocks}: use {', or '.join(ways)}",
+            n=blocks,
+            needed=needed,
+            options=tuple(ways),
+        )
+    level, attained = float(budget), (k - 1 + slots) / (blocks + 1)
+    return Guarantee(GuaranteeKind.BLOCK, level, attained, blocks * slots, k, None, ASSUMPTIONS["block"], slots, unit)
 
 
-def _round_up(value: float, digits: int = 3) -> float:
-    """The smallest number of so many significant digits (of its distance to 1 above one half) that is not below."""
-    step = 10.0 ** (math.floor(math.log10(min(value, 1 - value) or 1e-16)) - digits + 1)
-    return float(f"{math.ceil(value / step) * step:.15g}")
+def of_groups(parts: Mapping[str, Guarantee]) -> Guarantee:
+    """What holds in every group, from the promise of each by name; all of one kind and level."""
+    worst = max(parts.values(), key=lambda part: part.attained)
+    ranks = tuple((name, part.n, part.k) for name, part in parts.items())
+    return replace(worst, n=sum(part.n for part in parts.values()), k=0, groups=ranks)
+
+
+def _ways(alpha: float, n: int, kind: str, delta: float | None) -> list[str]:
+    """What can be done where `alpha` cannot be guaranteed from `n` scores, the best first."""
+    if n == 0 or delta is None:
+        best = 1 / (n + 1)
+    else:
+        best = -math.expm1(math.log(delta) / n) if kind == "pac" else float(envelope_bounds(n, delta, 1))
+    advised = round_up(best)
+    if delta is not None and advised < 1 and not rank_of(advised, n, kind, delta):  # met exactly but for rounding
+        advised = round_up(advised * (1 + 1e-9))
+    ways = [f"alpha >= {advised}"] if advised < 1 else []
+    ways.append("more normal data for calibration")
+    if delta is not None and marginal_rank(alpha, n):
+        ways.append("kind='marginal'")
+    return ways

@@ -13,9 +13,10 @@ from deepad.fingerprint import Fingerprints, fingerprint_rows
 from deepad.schema import TableSchema
 from deepad.scoring.blocks import BLOCK, Model, score_block
 from deepad.scoring.conformal import Scores
+from deepad.scoring.eventrule import EventRule
 from deepad.scoring.inputs import as_series, in_blocks
 from deepad.scoring.models import Schema
-from deepad.scoring.steps import CHUNK, score_rows
+from deepad.scoring.steps import CHUNK, score_rows, score_series
 
 Places = NDArray[np.int64]
 
@@ -40,8 +41,12 @@ def score_samples(model: Model, x: Any, inputs: Schema | None) -> tuple[Scores, 
     return np.concatenate(scores), rows
 
 
-def score_stretches(model: Model, x: Any, inputs: Schema | None, steps: StepRule) -> tuple[Scores, Fingerprints]:
-    """Scores (n,) of the steps of held-out normal stretches, and fingerprints of their windows.
+def score_stretches(
+    model: Model, x: Any, inputs: Schema | None, steps: StepRule, events: EventRule | None = None
+) -> tuple[list[Scores], Fingerprints]:
+    """Scores (n,) of the steps of each held-out normal stretch, and fingerprints of all windows.
+
+    NaN stands for steps that no window scores and for context.
 
     Args:
         model: takes windows (T, C).
@@ -49,6 +54,7 @@ def score_stretches(model: Model, x: Any, inputs: Schema | None, steps: StepRule
             a data module: steps that are not scored are context, and calibrate nothing.
         inputs: the schema of the series, if it is known.
         steps: how windows score steps.
+        events: what is done to these scores.
     """
     parts = x if isinstance(x, list | tuple) else [x]
     # arrays, so that a data frame with such columns is not taken for one
@@ -59,18 +65,18 @@ def score_stretches(model: Model, x: Any, inputs: Schema | None, steps: StepRule
     windows = fingerprint_windows(stretches, steps.window_size)
     if model.fit_rows is not None:
         check_not_replayed(model.fit_rows, windows, steps.window_size)
-    scores = score_rows(model, steps, stretches, step_of_row if masks else None)  # else each step counts once
+    scores = [score_series(model, steps, stretch, events) for stretch in stretches]
     if masks:
-        scored = np.concatenate(masks)
-        if scored.dtype != bool or scored.shape != scores.shape:
-            raise InputError(f"`scored` must say true or false of each of {len(scores)} steps, got {scored.shape}")
-        scores = scores[scored]
-    scores = scores[~np.isnan(scores)]
-    if not len(scores):
-        longest = max(map(len, stretches))
+        scored, joined = np.concatenate(masks), score_rows(scores, step_of_row)
+        if scored.dtype != bool or scored.shape != joined.shape:
+            raise InputError(f"`scored` must say true or false of each of {len(joined)} steps, got {scored.shape}")
+        ends = np.cumsum([len(mask) for mask in masks])[:-1]
+        scores = np.split(np.where(scored, joined, np.nan), ends)
+    if all(np.isnan(part).all() for part in scores):
+        longest, lost = max(map(len, stretches)), "" if events is None else " and what is done to its scores"
         raise InputError(
-            f"a window of {steps.window_size} steps does not fit into the calibration stretches, which have at most "
-            f"{longest} steps: give longer ones"
+            f"a window of {steps.window_size} steps{lost} does not fit into the calibration stretches, which have at "
+            f"most {longest} steps: give longer ones"
         )
     return scores, np.concatenate(windows)
 

@@ -22,9 +22,14 @@ KINDS = (".csv", ".parquet", ".jsonl")
 def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], model: str, **extra: Any) -> pa.Table:
     """One row a sample: source, index, score, p_value, flagged, alpha, threshold, model, and what else is given.
 
-    `flagged` is null for a step of a series that no window scores.
+    `flagged` is null for a step of a series that no window scores. With tiers there is a column `tier`, with groups one
+    `group`.
     """
     n = len(verdict)
+    if verdict.tier is not None:
+        extra = {"tier": pa.array(verdict.tier_names, pa.string(), mask=verdict.unscored), **extra}
+    if verdict.group is not None:
+        extra = {"group": pa.array(verdict.group.tolist(), pa.string()), **extra}
     return pa.table(
         {
             "source": pa.array([os.fsencode(name).decode("utf-8", "backslashreplace") for name in source], pa.string()),
@@ -33,7 +38,7 @@ def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], mode
             "p_value": verdict.p_value,
             "flagged": pa.array(verdict.flagged, mask=verdict.unscored),
             "alpha": np.full(n, verdict.alpha),
-            "threshold": np.full(n, verdict.threshold),
+            "threshold": np.broadcast_to(verdict.threshold, n),
             "model": pa.array([model] * n, pa.string()),
             **extra,
         }

@@ -4,39 +4,34 @@ A scorer judges samples, or, with a rule for it, the steps of a series. It knows
 table, channels of a series) where the data it was trained on said so.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-import deepad
-from deepad.channels import SeriesSchema
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, require_fitted
-from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
+from deepad.errors import CalibrationMismatchError, InputError
 from deepad.fingerprint import digest_of
 from deepad.frames import as_frame
-from deepad.rooms import members
 from deepad.schema import TableSchema
-from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import BLOCK, Model, score_block
-from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold, as_scores
+from deepad.scoring.calibrating import calibrated, dependence, require_promise, spend
+from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
+from deepad.scoring.decision import Decision
+from deepad.scoring.eventrule import EventRule
+from deepad.scoring.grouping import Grouping, grouped
+from deepad.scoring.groups import AnyCalibration, AnyThreshold
 from deepad.scoring.heldout import score_samples, score_stretches
 from deepad.scoring.inputs import as_samples, as_series, in_blocks
-from deepad.scoring.models import CONTRACTS, Schema, describe, model_id, rebuild, require_fit, schema_from_dict
-from deepad.scoring.steps import CHUNK, StepScorer, score_rows
+from deepad.scoring.judging import judge
+from deepad.scoring.manifest import describing, read_scorer, write_scorer
+from deepad.scoring.models import Schema, describe, model_id, require_fit, schema_from_dict
+from deepad.scoring.steps import StepScorer, score_rows, score_series
 from deepad.scoring.verdict import Verdict
-
-MANIFEST = "scorer.json"
-FORMAT = "deepad.scorer"
-_KEYS = frozenset({"calibration", "created_utc", "data", "decision", "deepad", "id", "inputs", "model", "steps"})
-_ADDED = {2: {"inputs": None, "steps": None}}
-DEPENDENT = "steps of a series depend on each other"
-OVERLAPPING = "windows of a series depend on each other"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,33 +41,37 @@ class Scorer:
     Attributes:
         model: the fitted detector or baseline.
         calibration: made from this model's scores of held-out normal samples.
-        alpha: false-alarm rate used when a call asks for none, in (0, 1).
-        kind: guarantee used when a call asks for none.
-        delta: with `kind="pac"`, the allowed probability of an unlucky calibration draw.
-        provenance: plain values that say where the data came from.
+        decision: how alarms are decided when a call asks for nothing else.
+        provenance: plain values that say where the data came from and what was asked for.
         steps: how the steps of a series are scored from windows; None for a scorer of samples.
         inputs: columns of the table or channels of the series that is taken; None if that was not known in training.
+        events: what is done to the scores of steps before they are compared, and in which blocks they were calibrated.
+        groups: where the groups of a grouped calibration come from: a column, a part of the clock, or `"(given)"`.
 
     Raises:
         CalibrationMismatchError: the calibration was made from another model.
-        InsufficientCalibrationError: `alpha` cannot be guaranteed.
+        InsufficientCalibrationError: the level cannot be guaranteed.
         ValueError: a promise for steps of a series, or inputs or steps that do not fit the model.
     """
 
     model: Model
-    calibration: Calibration
-    alpha: float = 0.05
-    kind: str = "marginal"
-    delta: float | None = None
+    calibration: AnyCalibration
+    decision: Decision = field(default_factory=Decision)
     provenance: dict[str, Any] | None = None
     steps: StepRule | None = None
     inputs: Schema | None = None
+    events: EventRule | None = None
+    groups: str | None = None
 
     def __post_init__(self) -> None:
         self._require_pair()
         require_fit(self.model.shape, self.steps, self.inputs)
-        _require_promise(self.kind, _dependence(self.steps, self.inputs))
-        _ = self.threshold  # an impossible promise is refused here, not at the first call
+        if (self.groups is None) != isinstance(self.calibration, Calibration):
+            raise ValueError("a calibration by groups and the name of its groups go together")
+        if self.events is not None and self.steps is None:
+            raise ValueError("events are of the steps of a series: give the rule that scores them")
+        self._require_promise(self.decision)
+        _ = self.thresholds  # an impossible promise is refused here, not at the first call
 
     def _require_pair(self) -> None:
         if self.calibration.scorer_id != self.id:
@@ -92,7 +91,14 @@ class Scorer:
         alpha: float = 0.05,
         kind: str | None = None,
         delta: float | None = None,
+        tiers: Mapping[str, float] | None = None,
+        threshold_rule: str | None = None,
+        budget: str | None = None,
+        volume: str | None = None,
+        groups: str | ArrayLike | Grouping | None = None,
+        min_group: int | None = None,
         steps: StepRule | str | None = None,
+        events: EventRule | None = None,
         inputs: Schema | None = None,
     ) -> "Scorer":
         """Calibrate a fitted model on held-out normal samples, or on held-out normal stretches of a series.
@@ -103,46 +109,65 @@ class Scorer:
                 `steps`, normal steps (N, C) of a series, a list of unbroken stretches of it, or what `stretches` of the
                 data module gives, of which only the steps that are `scored` calibrate.
             alpha: false-alarm rate, in (0, 1).
-            kind: `"marginal"`, `"pac"` or `"none"`, see `deepad.scoring.guarantee`. If not given, `"marginal"` for
-                samples (`"pac"` with delta) and `"none"` for steps and windows (T, C). For steps, and for
-                windows where `inputs` is a series, no promise is made; to ask for one on windows of unknown origin is
-                to assert that they are exchangeable, say independent sequences.
-            delta: for `"pac"`, the allowed probability of an unlucky calibration draw.
+            kind: see `deepad.scoring.guarantee`. If not given, `"marginal"` for samples (`"pac"` with delta,
+                `"simultaneous"` with tiers), `"block"` where `events` has blocks, and `"none"` for other steps and for
+                windows (T, C): for those no promise is made, and to ask for one on windows of unknown origin is to
+                assert that they are exchangeable, say independent sequences.
+            delta: for `"pac"` and `"simultaneous"`, the allowed probability of an unlucky calibration draw.
+            tiers: levels by name from mild to severe, in the place of alpha; see `deepad.scoring.severity`.
+            threshold_rule: a classical rule in the place of alpha, such as `"sigma:3"`; see `deepad.scoring.rules`.
+            budget: false alarms in a period, in the place of alpha, such as `"2 per week"`; see
+                `deepad.scoring.budget`. For a series it is kept by blocks, of a day if `events` has none.
+            volume: samples in a period, such as `"20000 per day"`, which a budget of samples needs; kept, to say how
+                many false alarms a day will bring.
+            groups: calibrate each group by itself: name of a column of the data frame x, `"hour"` or `"weekday"` of its
+                times, or the groups (N,) themselves.
+            min_group: merge groups with fewer samples into one.
             steps: how steps are scored, a rule of `deepad.data.windows` by name or with its stride; None for samples.
+            events: what is done to the scores of steps, and their blocks; see `deepad.scoring.eventrule`.
             inputs: the schema of the raw input; that of the data the model was trained on if not given.
 
         Raises:
             NotFittedError: the model has not been trained.
             DataLeakError: rows of x were used to fit or select the model.
-            InsufficientCalibrationError: too few rows for `alpha`.
+            InsufficientCalibrationError: too few rows for the level.
             NonFiniteScoreError: the model gives no finite score to a normal row.
             InputError: x cannot be used as it arrived.
         """
         if isinstance(model, Detector):
             require_fitted(model)
         inputs = schema_from_dict(model.inputs) if inputs is None else inputs
-        if kind is None:
-            dependent = steps is not None or len(model.shape) == 2
-            kind = "none" if dependent and delta is None else "marginal" if delta is None else "pac"
         if isinstance(steps, str):
             steps = StepRule(model.shape[0], steps)  # type: ignore[arg-type] # the rule checks itself
         require_fit(model.shape, steps, inputs)
-        _require_promise(kind, _dependence(steps, inputs))
+        if budget is not None:
+            events, alpha = spend(budget, volume, events, steps, inputs)
+        in_blocks = events is not None and events.block is not None
+        if in_blocks and groups is not None:
+            raise ValueError("blocks hold all hours and machines: give groups or blocks")
+        usual = "block" if in_blocks else "none" if len(model.shape) == 2 else "marginal"
+        decision = Decision.make(alpha, kind, delta, tiers, threshold_rule, usual=usual)
+        require_promise(decision, dependence(steps, inputs, events))
+        grouping = None
+        if groups is not None:
+            x, grouping = grouped(x, groups, inputs, stepwise=steps is not None)
         if steps is None:
-            scores, calibration_rows = score_samples(model, x, inputs)
+            scores, rows = score_samples(model, x, inputs)
+            parts = [scores]
         else:
-            scores, calibration_rows = score_stretches(model, x, inputs, steps)
+            parts, rows = score_stretches(model, x, inputs, steps, events)
+        shared: dict[str, Any] = {"tie_rtol": TIE_RTOL if isinstance(model, Detector) else 1e-9}
+        shared["scorer_id"] = model_id(model)
+        calibration = calibrated(parts, events, grouping, min_group, steps is not None, shared)
         fit_rows = model.fit_rows
-        calibration = Calibration.fit(
-            scores,
-            tie_rtol=TIE_RTOL if isinstance(model, Detector) else 1e-9,
-            scorer_id=model_id(model),
-        )
         provenance = {
-            "calibration": {"n": len(calibration_rows), "digest": digest_of(calibration_rows)},
+            "calibration": {"n": len(rows), "digest": digest_of(rows)},
             "fit": None if fit_rows is None else {"n": len(fit_rows), "digest": digest_of(fit_rows)},
         }
-        return cls(model, calibration, alpha, kind, delta, provenance, steps, inputs)
+        if budget is not None or volume is not None:
+            provenance["asked"] = {"budget": budget, "volume": volume}
+        name = None if grouping is None else grouping.name
+        return cls(model, calibration, decision, provenance, steps, inputs, events, name)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, x: Any, **decision: Any) -> "Scorer":
@@ -152,7 +177,13 @@ class Scorer:
     # ---- using it ----------------------------------------------------------------------------------------------
 
     def __call__(
-        self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
+        self,
+        x: Any,
+        *,
+        alpha: float | None = None,
+        kind: str | None = None,
+        delta: float | None = None,
+        groups: ArrayLike | Grouping | None = None,
     ) -> Verdict:
         """Judge raw samples (N, *shape), or an iterable of batches of them; with `steps`, the steps (N, C) of a series.
 
@@ -160,79 +191,98 @@ class Scorer:
             x: samples, in the units the model was trained on, or a data frame with the columns of `inputs`. With
                 `steps`, an array (N, C), a list of unbroken stretches, or a data frame of a recording: the verdict has
                 one entry a step, for a data frame one a row.
-            alpha: false-alarm rate for this call.
+            alpha: false-alarm rate for this call, without tiers.
             kind: guarantee for this call; if not given, the scorer's own, or `"pac"` if delta is given.
-            delta: for `"pac"`.
+            delta: for `"pac"` and `"simultaneous"`.
+            groups: of the samples (N,), or of the steps of a series, where they cannot be read from x.
 
         Raises:
             InputError: x cannot be used as it arrived.
             InsufficientCalibrationError: `alpha` cannot be guaranteed.
         """
-        threshold = self._threshold_for(alpha, kind, delta)
+        thresholds = self._thresholds_of(self.decision.at(alpha, kind, delta))
+        x, names = self._grouped(x, groups)
         if self.steps is not None:
             stretches, step_of_row = as_series(x, self.model.shape[1], self.inputs)
-            return self._judge(score_rows(self.model, self.steps, stretches, step_of_row), threshold)
+            scores = [score_series(self.model, self.steps, stretch, self.events) for stretch in stretches]
+            if names is not None and step_of_row is not None:
+                names = np.where(step_of_row < 0, "", names[step_of_row])
+            return self._judge(score_rows(scores, step_of_row), thresholds, names)
         blocks = [score_block(self.model, block) for block in self._blocks(x)]
         if not blocks:
             raise InputError("got no samples to judge")
-        return self._judge(np.concatenate(blocks), threshold)
+        return self._judge(np.concatenate(blocks), thresholds, names)
 
     def stream(
         self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
     ) -> Iterator[Verdict]:
         """Judge as the input comes, in bounded memory; arguments as in a call.
 
-        Samples are judged block by block. With `steps`, x is an iterable of arrays (n, C), the next steps of one
-        unbroken series each, or none yet: a verdict covers the steps they decide, and all verdicts together are that of
-        a call.
+        Samples are judged block by block, with groups data frame by data frame. With `steps`, x is an iterable of
+        arrays (n, C), the next steps of one unbroken series each, or none yet: a verdict covers the steps they decide,
+        and all verdicts together are that of a call.
         """
-        threshold = self._threshold_for(alpha, kind, delta)
+        thresholds = self._thresholds_of(self.decision.at(alpha, kind, delta))
+        if self.groups is not None:
+            if self.steps is not None:
+                raise InputError("a stream of arrays has no times to group by: judge recordings, or calibrate pooled")
+            yield from (self(chunk, alpha=alpha, kind=kind, delta=delta) for chunk in x)
+            return
         if self.steps is None:
             for block in self._blocks(x):
-                yield self._judge(score_block(self.model, block), threshold)
+                yield self._judge(score_block(self.model, block), thresholds, None)
             return
-        scorer = StepScorer(self.model, self.steps)
+        scorer = StepScorer(self.model, self.steps, self.events)
         for chunk in x:
             if as_frame(chunk) is not None:
                 raise InputError("a stream takes arrays (n, C): a data frame is put in order of time as a whole")
-            yield self._judge(scorer.push(as_samples(chunk, self.model.shape[1:])), threshold)
-        yield self._judge(scorer.close(), threshold)
+            yield self._judge(scorer.push(as_samples(chunk, self.model.shape[1:])), thresholds, None)
+        yield self._judge(scorer.close(), thresholds, None)
 
     def judge(
-        self, score: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
+        self,
+        score: Any,
+        *,
+        alpha: float | None = None,
+        kind: str | None = None,
+        delta: float | None = None,
+        groups: ArrayLike | Grouping | None = None,
     ) -> Verdict:
         """Judge scores (N,) that this scorer gave before, say at another level; other arguments as in a call."""
-        return self._judge(as_scores(score), self._threshold_for(alpha, kind, delta))
+        thresholds = self._thresholds_of(self.decision.at(alpha, kind, delta))
+        _, names = self._grouped(None, groups)
+        return self._judge(as_scores(score), thresholds, names)
+
+    def _grouped(self, x: Any, groups: Any) -> tuple[Any, NDArray[np.str_] | None]:
+        """The input as the model takes it, and the group of each sample or step."""
+        if self.groups is None:
+            if groups is not None:
+                raise InputError("this scorer was calibrated without groups: leave them out")
+            return x, None
+        if groups is None and (x is None or self.groups == "(given)"):
+            raise InputError(f"this scorer decides by groups ({self.groups}): give the groups of the samples")
+        x, grouping = grouped(
+            x, self.groups if groups is None else groups, self.inputs, stepwise=self.steps is not None
+        )
+        return x, grouping.labels
 
     def _blocks(self, x: Any) -> Iterator[NDArray[Any]]:
         table = self.inputs if isinstance(self.inputs, TableSchema) else None
         return in_blocks(x, self.model.shape, BLOCK, table=table)
 
-    def _threshold_for(self, alpha: float | None, kind: str | None, delta: float | None) -> Threshold:
-        """The threshold of one call."""
-        if kind is None:
-            kind, delta = (self.kind, self.delta) if delta is None else ("pac", delta)
-        without = "this scorer was calibrated without one" if self.kind == "none" else None
-        _require_promise(kind, _dependence(self.steps, self.inputs) or without)
-        return self.calibration.threshold(self.alpha if alpha is None else alpha, kind=kind, delta=delta)
+    def _thresholds_of(self, decision: Decision) -> tuple[AnyThreshold, ...]:
+        self._require_promise(decision)
+        return decision.thresholds(self.calibration)
 
-    def _judge(self, score: Scores, threshold: Threshold) -> Verdict:
-        """The verdict on scores (N,), some at a time: ranks and roundings of all at once would outweigh the scores."""
-        p_value, flagged = np.empty(len(score)), np.empty(len(score), bool)
-        for start in range(0, len(score), CHUNK):
-            some = slice(start, start + CHUNK)
-            ranks = self.calibration.ranks(score[some])
-            p_value[some], flagged[some] = self.calibration.p_of_ranks(ranks), ranks <= threshold.k  # 0 is a NaN score
-        unscored = None if self.steps is None else np.isnan(score)
-        return Verdict(
-            score=score,
-            p_value=p_value,
-            flagged=flagged if unscored is None else flagged & ~unscored,
-            alpha=threshold.guarantee.alpha,
-            threshold=threshold.value,
-            guarantee=threshold.guarantee,
-            unscored=unscored,
-        )
+    def _require_promise(self, decision: Decision) -> None:
+        without = dependence(self.steps, self.inputs, self.events)
+        if without is None and self.decision.kind == "none" and self.decision.rule is None:
+            without = "this scorer was calibrated without one"
+        require_promise(decision, without)
+
+    def _judge(self, score: Scores, thresholds: tuple[AnyThreshold, ...], groups: NDArray[np.str_] | None) -> Verdict:
+        tiers = self.decision.tiers if len(thresholds) > 1 else None
+        return judge(self.calibration, thresholds, score, groups, tiers=tiers, stepwise=self.steps is not None)
 
     # ---- keeping it --------------------------------------------------------------------------------------------
 
@@ -242,9 +292,14 @@ class Scorer:
         return model_id(self.model)
 
     @property
-    def threshold(self) -> Threshold:
-        """The scorer's own threshold with its guarantee."""
-        return self.calibration.threshold(self.alpha, kind=self.kind, delta=self.delta)
+    def thresholds(self) -> tuple[AnyThreshold, ...]:
+        """The scorer's own thresholds with their guarantees, one for each tier, mild to severe."""
+        return self.decision.thresholds(self.calibration)
+
+    @property
+    def threshold(self) -> AnyThreshold:
+        """The scorer's own threshold with its guarantee; with tiers that of the mildest."""
+        return self.thresholds[0]
 
     def describe(self) -> dict[str, Any]:
         """What this scorer is, as plain values: id, model, calibration, decision and where the data came from."""
@@ -252,9 +307,11 @@ class Scorer:
             "id": self.id,
             "model": describe(self.model),
             "calibration": self.calibration.to_dict(),
-            "decision": {"alpha": self.alpha, "kind": self.kind, "delta": self.delta},
+            "decision": self.decision.to_dict(),
             "steps": None if self.steps is None else vars(self.steps),
+            "events": None if self.events is None else self.events.to_dict(),
             "inputs": None if self.inputs is None else self.inputs.to_dict(),
+            "groups": self.groups,
             "data": self.provenance,
         }
 
@@ -266,21 +323,7 @@ class Scorer:
             InputError: the folder cannot be written, or the model is of a class that `load` would not find.
         """
         self._require_pair()
-        description = self.describe()
-        room, tag = description["model"]["room"], description["model"]["tag"]
-        if members(room, CONTRACTS[room]).get(tag) is not type(self.model):
-            raise InputError(
-                f"{tag} is not one of deepad's {room}, so what is saved could not be loaded: "
-                f"add it to deepad/{room} as one file"
-            )
-        document = {
-            "format": FORMAT,
-            "deepad": deepad.__version__,
-            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            **description,
-        }
-        arrays = {"model": self.model.state_arrays(), "calibration": {"scores": self.calibration.scores}}
-        write_artifact(folder, MANIFEST, document, arrays)
+        write_scorer(folder, self.describe(), self.model, self.calibration)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Scorer":
@@ -290,41 +333,6 @@ class Scorer:
             ArtifactError: missing, altered, cut short, from a newer schema, or not a deepad artifact.
             CalibrationMismatchError: model and calibration do not belong together.
         """
-        document, arrays = read_artifact(
-            folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=frozenset({"model", "calibration"})
-        )
-        try:
-            model = rebuild(document["model"], arrays["model"])
-            held = document["calibration"]
-            scores = arrays["calibration"]["scores"]
-            if scores.dtype != np.float64 or type(held["n"]) is not int or scores.shape != (held["n"],):
-                raise ValueError("calibration scores of another size or type")
-            if (np.diff(scores) < 0).any():
-                raise ValueError("calibration scores are not sorted")
-            calibration = Calibration.fit(scores, tie_rtol=held["tie_rtol"], scorer_id=held["scorer_id"])
-            decision = document["decision"]
-            if held.keys() != {"n", "tie_rtol", "scorer_id"} or decision.keys() != {"alpha", "kind", "delta"}:
-                raise ValueError("unknown keys")
-            if document["id"] != model_id(model):
-                raise ValueError("the model is not the one the manifest names")
-            steps = None if document["steps"] is None else StepRule(**document["steps"])
-            inputs = schema_from_dict(document["inputs"])
-            alpha, kind, delta = decision["alpha"], decision["kind"], decision["delta"]
-            return cls(model, calibration, alpha, kind, delta, document["data"], steps, inputs)
-        except CalibrationMismatchError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise ArtifactCorruptError(f"{folder} does not describe a scorer: {str(error)[:160]}") from None
-
-
-def _dependence(steps: StepRule | None, inputs: Schema | None) -> str | None:
-    """Why nothing can be promised, None if it can be."""
-    if steps is not None:
-        return DEPENDENT
-    return OVERLAPPING if isinstance(inputs, SeriesSchema) else None
-
-
-def _require_promise(kind: str, without: str | None) -> None:
-    """Refuse a promise where there is a reason to be without one."""
-    if kind != "none" and without is not None:
-        raise ValueError(f"kind={kind!r} cannot be promised: {without}; use kind='none', whose level is nominal")
+        fields = read_scorer(folder)
+        with describing(folder):
+            return cls(**fields)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deepad.data.windows import StepRule, StepWindows
 from deepad.scoring.blocks import BLOCK, Model, score_block, score_steps_of_block
 from deepad.scoring.conformal import Scores
+from deepad.scoring.eventrule import EventRule
 
 CHUNK = 16 * BLOCK
 """Most steps that are taken at once."""
@@ -23,10 +24,12 @@ class StepScorer:
     Args:
         model: takes windows (T, C).
         rule: how windows score steps.
+        events: what is done to these scores, in their order; None: nothing.
     """
 
-    def __init__(self, model: Model, rule: StepRule) -> None:
+    def __init__(self, model: Model, rule: StepRule, events: EventRule | None = None) -> None:
         self.model, self.rule = model, rule
+        self._transforms = [] if events is None else events.transforms()
         self.told = 0
         """Steps whose score has been given."""
         self._windows = StepWindows(rule)
@@ -65,6 +68,8 @@ class StepScorer:
     def _tell(self, until: int) -> Scores:
         until = min(until, self._windows.seen)
         scores = self.rule.gather(self._errors, self._first, range(self.told, until))
+        for transform in self._transforms:
+            scores = transform.push(scores)
         self.told = until
         # windows that end before the next step to tell are not needed again
         size, stride = self.rule.window_size, self.rule.stride
@@ -75,16 +80,13 @@ class StepScorer:
         return scores
 
 
-def score_rows(
-    model: Model, rule: StepRule, stretches: Sequence[NDArray[np.generic]], step_of_row: NDArray[np.int64] | None
-) -> Scores:
-    """Scores (R,) of the rows that `deepad.scoring.inputs.as_series` made into these stretches and this mapping."""
-    parts = [score_series(model, rule, stretch) for stretch in stretches]
-    scores = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return scores if step_of_row is None else np.where(step_of_row < 0, np.nan, scores[step_of_row])
+def score_rows(scores: Sequence[Scores], step_of_row: NDArray[np.int64] | None) -> Scores:
+    """Scores (R,) of rows from those of the steps of all stretches; NaN for a row that became no step."""
+    joined = scores[0] if len(scores) == 1 else np.concatenate(scores)
+    return joined if step_of_row is None else np.where(step_of_row < 0, np.nan, joined[step_of_row])
 
 
-def score_series(model: Model, rule: StepRule, series: NDArray[np.generic]) -> Scores:
+def score_series(model: Model, rule: StepRule, series: NDArray[np.generic], events: EventRule | None = None) -> Scores:
     """Scores (N,) of the steps of an unbroken series (N, C), NaN where no window scores a step."""
-    scorer = StepScorer(model, rule)
+    scorer = StepScorer(model, rule, events)
     return np.concatenate([scorer.push(series), scorer.close()])

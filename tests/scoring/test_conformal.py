@@ -15,7 +15,8 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from deepad.errors import DeepadError, InsufficientCalibrationError, NonFiniteScoreError
 from deepad.scoring.conformal import TIE_RTOL, Calibration, as_scores
-from deepad.scoring.guarantee import SMALLEST, marginal_rank
+from deepad.scoring.guarantee import SMALLEST
+from deepad.scoring.ranks import marginal_rank
 
 pytestmark = pytest.mark.filterwarnings("ignore:all .* calibration scores equal:UserWarning")  # drawn on purpose
 

@@ -21,7 +21,7 @@ from deepad.detectors import DenseAutoencoder
 from deepad.errors import ArtifactCorruptError, DataLeakError, InputError, InsufficientCalibrationError
 from deepad.evaluation.metrics import evaluate
 from deepad.quiet import quiet_lightning
-from deepad.scoring.artifact import canonical_json, sealed
+from deepad.scoring.artifact import SCHEMA, canonical_json, sealed
 from deepad.scoring.records import as_table
 from deepad.scoring.steps import score_series
 from deepad.scoring.verdict import Verdict
@@ -113,7 +113,7 @@ def test_a_promise_for_steps_is_refused_with_the_reason(scorer, detector, held_o
 def test_windows_of_a_series_are_promised_nothing(detector, data):
     loader = data.calibration_dataloader()
     careful = Scorer.calibrate(detector, loader)
-    assert (careful.kind, careful.steps) == ("none", None)
+    assert (careful.decision.kind, careful.steps) == ("none", None)
     reason = "cannot be promised: windows of a series depend on each other"
     for promise in ({"kind": "marginal"}, {"kind": "pac", "delta": 0.2}, {"delta": 0.2}):
         with pytest.raises(ValueError, match=reason):
@@ -133,7 +133,7 @@ def test_windows_of_unknown_origin_are_promised_nothing_unless_the_caller_assert
     assert verdict.guarantee.kind == "marginal"
     assert verdict.unscored is None
     assert asserted(data.test_dataloader(), kind="none").guarantee.kind == "none"
-    assert Scorer.calibrate(baseline, apart, delta=0.2, alpha=0.2).kind == "pac"
+    assert Scorer.calibrate(baseline, apart, delta=0.2, alpha=0.2).decision.kind == "pac"
     with pytest.raises(ValueError, match="windows of a series depend on each other"):
         Scorer.calibrate(baseline, apart, kind="marginal", inputs=data.schema)
 
@@ -392,7 +392,7 @@ def test_a_saved_scorer_gives_the_same_bits_in_a_fresh_process(detector, held_ou
     scorer = Scorer.calibrate(detector, held_out, steps=StepRule(SIZE, "mean", 2))
     scorer.save(tmp_path / "scorer")
     again = Scorer.load(tmp_path / "scorer")
-    assert (again.steps, again.inputs, again.kind) == (scorer.steps, scorer.inputs, "none")
+    assert (again.steps, again.inputs, again.decision.kind) == (scorer.steps, scorer.inputs, "none")
     expected = scorer(recording)
     assert again(recording).score.tobytes() == expected.score.tobytes()
     code = (
@@ -422,12 +422,17 @@ def test_an_artifact_of_the_first_schema_still_loads(tmp_path):
     x = np.random.default_rng(0).normal(size=(300, 5))
     written, saved = Scorer.calibrate(PCAResidual(2).fit(x[:200]), x[200:]), tmp_path / "saved"
     written.save(saved)
-    again = Scorer.load(edited(saved, tmp_path / "old", schema=1, steps=..., inputs=...))
-    assert (again.steps, again.inputs, again.kind) == (None, None, "marginal")
+    again = Scorer.load(edited(saved, tmp_path / "old", schema=1, steps=..., inputs=..., events=..., groups=...))
+    assert (again.steps, again.inputs, again.decision.kind) == (None, None, "marginal")
     assert again(x).score.tobytes() == written(x).score.tobytes()
     again.save(tmp_path / "new")
-    assert json.loads((tmp_path / "new" / "scorer.json").read_text())["schema"] == 2
-    for broken in ({"schema": 1}, {"schema": 1, "steps": ...}, {"schema": 2, "inputs": ...}):
+    assert json.loads((tmp_path / "new" / "scorer.json").read_text())["schema"] == SCHEMA
+    for broken in (
+        {"schema": 1},
+        {"schema": 1, "steps": ...},
+        {"schema": 2, "inputs": ...},
+        {"schema": 3, "events": ...},
+    ):
         target = tmp_path / "-".join(map(str, broken.values()))
         with pytest.raises(ArtifactCorruptError, match="missing or unknown keys"):
             Scorer.load(edited(saved, target, **broken))

@@ -1,0 +1,118 @@
+"""How a Scorer is kept: which entries its manifest has, and the way back from a file that others may have written."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import deepad
+from deepad.data.windows import StepRule
+from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
+from deepad.rooms import members
+from deepad.scoring.artifact import read_artifact, write_artifact
+from deepad.scoring.blocks import Model
+from deepad.scoring.conformal import Calibration
+from deepad.scoring.decision import Decision
+from deepad.scoring.eventrule import EventRule
+from deepad.scoring.groups import AnyCalibration, GroupedCalibration
+from deepad.scoring.models import CONTRACTS, model_id, rebuild, schema_from_dict
+
+MANIFEST = "scorer.json"
+FORMAT = "deepad.scorer"
+_KEYS = frozenset(
+    {"calibration", "created_utc", "data", "decision", "deepad", "events", "groups", "id", "inputs", "model", "steps"}
+)
+_ADDED = {2: {"inputs": None, "steps": None}, 3: {"events": None, "groups": None}}
+_HELD = {"n", "tie_rtol", "scorer_id"}
+
+
+def write_scorer(folder: str | Path, description: dict[str, Any], model: Model, calibration: AnyCalibration) -> None:
+    """Save what a scorer is, atomically; what was there before is replaced.
+
+    Raises:
+        InputError: the folder cannot be written, or the model is of a class that `read_scorer` would not find.
+    """
+    room, tag = description["model"]["room"], description["model"]["tag"]
+    if members(room, CONTRACTS[room]).get(tag) is not type(model):
+        raise InputError(
+            f"{tag} is not one of deepad's {room}, so what is saved could not be loaded: "
+            f"add it to deepad/{room} as one file"
+        )
+    document = {
+        "format": FORMAT,
+        "deepad": deepad.__version__,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        **description,
+    }
+    parts = [calibration] if isinstance(calibration, Calibration) else list(calibration.parts.values())
+    scores = np.concatenate([part.scores for part in parts])
+    write_artifact(folder, MANIFEST, document, {"model": model.state_arrays(), "calibration": {"scores": scores}})
+
+
+def read_scorer(folder: str | Path) -> dict[str, Any]:
+    """The fields of a saved scorer. Nothing is unpickled and nothing is imported by a name from the file.
+
+    Raises:
+        ArtifactError: missing, altered, cut short, from a newer schema, or not a deepad artifact.
+        CalibrationMismatchError: model and calibration do not belong together.
+    """
+    document, arrays = read_artifact(
+        folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=frozenset({"model", "calibration"})
+    )
+    with describing(folder):
+        model = rebuild(document["model"], arrays["model"])
+        if document["id"] != model_id(model):
+            raise ValueError("the model is not the one the manifest names")
+        name, events = document["groups"], document["events"]
+        if name is not None and not isinstance(name, str):
+            raise ValueError("groups are named by text")
+        return {
+            "model": model,
+            "calibration": _calibration(document["calibration"], arrays["calibration"]["scores"]),
+            "decision": Decision.from_dict(document["decision"]),
+            "provenance": document["data"],
+            "steps": None if document["steps"] is None else StepRule(**document["steps"]),
+            "inputs": schema_from_dict(document["inputs"]),
+            "events": None if events is None else EventRule.from_dict(events),
+            "groups": name,
+        }
+
+
+class describing:  # a context manager, which reads as a verb
+    """Whatever fails in the entries of a manifest means that it does not describe a scorer."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        failures = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+        if isinstance(error, failures) and not isinstance(error, CalibrationMismatchError):
+            raise ArtifactCorruptError(f"{self.folder} does not describe a scorer: {str(error)[:160]}") from None
+
+
+def _calibration(held: dict[str, Any], scores: NDArray[Any]) -> AnyCalibration:
+    if scores.dtype != np.float64 or type(held["n"]) is not int or scores.shape != (held["n"],):
+        raise ValueError("calibration scores of another size or type")
+    shared = {"tie_rtol": held["tie_rtol"], "scorer_id": held["scorer_id"]}
+    if held.keys() == _HELD | {"groups", "merged"}:
+        sizes = held["groups"]
+        if not sizes or any(type(n) is not int or n < 1 for n in sizes.values()) or sum(sizes.values()) != len(scores):
+            raise ValueError("groups of other sizes")
+        ends = np.cumsum(list(sizes.values()))[:-1]
+        parts = {name: _sorted(part, shared) for name, part in zip(sizes, np.split(scores, ends), strict=True)}
+        return GroupedCalibration(parts, tuple(map(str, held["merged"])))
+    if held.keys() == _HELD | {"slots", "unit"}:
+        shared |= {"slots": held["slots"], "unit": str(held["unit"])}
+    elif held.keys() != _HELD:
+        raise ValueError("unknown keys")
+    return _sorted(scores, shared)
+
+
+def _sorted(scores: NDArray[Any], shared: dict[str, Any]) -> Calibration:
+    if (np.diff(scores) < 0).any():
+        raise ValueError("calibration scores are not sorted")
+    return Calibration.fit(scores, **shared)

@@ -1,0 +1,64 @@
+"""What a calibration has bought, in two lines: the promise, and what to expect of it and what less would take."""
+
+from typing import Any
+
+from deepad.clock import UNITS
+from deepad.scoring.budget import Budget
+from deepad.scoring.guarantee import LAWFUL, Guarantee, GuaranteeKind, required_n
+from deepad.scoring.ranks import required_blocks
+from deepad.scoring.scorer import Scorer
+
+THOUSAND = 1000
+
+
+def summary(scorer: Scorer) -> tuple[str, str]:
+    """The promise of a scorer; then the 95 % range of false alarms to come, and what a tenth of the level takes."""
+    mildest, strictest = scorer.thresholds[0], scorer.thresholds[-1]
+    promise = str(mildest if scorer.decision.rule is not None else mildest.guarantee)
+    if scorer.decision.tiers is not None:
+        named = zip(scorer.decision.tiers, scorer.thresholds, strict=True)
+        promise = "; ".join(f"{name}: {threshold.guarantee}" for name, threshold in named)
+    asked: dict[str, Any] = (scorer.provenance or {}).get("asked") or {}
+    return promise, f"{_expected(mildest.guarantee, asked.get('volume'))}; {_less(strictest.guarantee)}"
+
+
+def _expected(guarantee: Guarantee, volume: str | None) -> str:
+    """The range of false alarms among the next samples, and in the next day where their number is known."""
+    if guarantee.kind == GuaranteeKind.BLOCK:
+        law = guarantee.future_alarms(30)
+        if law is None:
+            return (
+                f"{guarantee.attained:.4g} alarmed slots a {guarantee.unit} expected at most; no law gives their spread"
+            )
+        return f"with 95 % probability {law[0]} to {law[1]} of the next 30 normal ones raise a false alarm"
+    daily = 0 if volume is None else round(Budget.parse(volume, name="volume").per(UNITS["day"]))
+    coming = {f"the next {THOUSAND} normal samples": THOUSAND} | (
+        {f"the next day ({daily} samples)": daily} if daily else {}
+    )
+    largest = max(guarantee.groups, key=lambda group: group[1])[0] if guarantee.groups else None
+    ranges = []
+    for what, m in coming.items():
+        law = guarantee.future_alarms(m if largest is None else {largest: m})
+        if law is None:
+            return "how many false alarms will come is not known"
+        ranges.append(f"{law[0]} to {law[1]} in {what}")
+    where = "" if largest is None else f" of group {largest}"
+    return f"false alarms with 95 % probability: {', '.join(ranges)}{where}"
+
+
+def _less(guarantee: Guarantee) -> str:
+    """What a tenth of the level would need."""
+    tenth = guarantee.alpha / 10
+    if guarantee.kind == GuaranteeKind.BLOCK:
+        needed = required_blocks(tenth, guarantee.slots)
+        return (
+            f"{tenth:.3g} a {guarantee.unit} would need {needed} normal ones, {guarantee.n // guarantee.slots} at hand"
+        )
+    if guarantee.kind == GuaranteeKind.NONE and guarantee.k == 0 and not guarantee.groups:
+        return "a level (alpha) in the place of the rule would have a promise, and its range"
+    if guarantee.kind not in LAWFUL:
+        return "a promise would need independent samples, or blocks of a series (--block)"
+    n = min([n for _, n, _ in guarantee.groups] or [guarantee.n])
+    needed = required_n(tenth, kind=guarantee.kind, delta=guarantee.delta)
+    each = " in each group" if guarantee.groups else ""
+    return f"alpha={tenth:.3g} would need {needed} normal samples{each}, {n} at hand"
