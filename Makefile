@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint coverage wheel clean
+.PHONY: demo test lint mutants coverage wheel clean
 
 demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
 	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
@@ -20,6 +20,9 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(READY)  ## break the calibration in every known way: a test must notice each
+	$(BIN)/python scripts/mutants.py
 
 coverage: $(READY)  ## which lines the tests reach
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     score.set_defaults(verb=_with_scorer("score"))
     _add_scorer_and_inputs(score)
     score.add_argument("--output", metavar="FILE", help=".csv, .parquet or .jsonl; standard output if not given")
+    score.add_argument(
+        "--monitor", action="store_true", help="say as well whether the scores show that the calibration is stale"
+    )
 
     evaluate = verbs.add_parser("evaluate", help="judge labelled files and say how well")
     evaluate.set_defaults(verb=_with_scorer("evaluate"))

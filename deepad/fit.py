@@ -27,9 +27,9 @@ from deepad.errors import DeepadError, InputError, LearningError
 from deepad.quiet import quiet_lightning
 from deepad.report import pages
 from deepad.rooms import members
-from deepad.scoring.guarantee import guaranteed_rank
 from deepad.scoring.heldout import check_disjoint, check_not_replayed, fingerprint_windows
 from deepad.scoring.manifest import MANIFEST
+from deepad.scoring.promise import guaranteed_rank
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
 ROOMS = {"data": "DataModule", "detectors": "Detector"}

@@ -18,7 +18,7 @@ from deepad.data.base import DataModule, Rows, Splits, deal
 from deepad.quiet import quiet_lightning
 from deepad.rooms import members
 from deepad.scoring.conformal import Scores, lower_for_ties
-from deepad.scoring.guarantee import guaranteed_rank
+from deepad.scoring.promise import guaranteed_rank
 from deepad.scoring.scorer import Scorer
 
 
@@ -109,7 +109,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             detector, data.calibration_dataloader(), alpha=self.alpha, kind=self.kind, delta=self.delta
         )
         threshold: Any = self.scorer_.threshold
-        self.offset_ = -threshold.value
+        self.offset_ = -float(threshold.value)
         self.n_iter_ = trainer.current_epoch
         return self
 
@@ -118,8 +118,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         threshold: Any = self.scorer_.threshold  # one: the adapter knows no groups
-        lowered: Scores = -lower_for_ties(self.scorer_(x).score, threshold.tie_rtol, threshold.scale)
-        return lowered
+        return -lower_for_ties(self.scorer_(x).score, threshold.tie_rtol, threshold.scale)
 
     def decision_function(self, X: ArrayLike) -> Scores:
         """Distance (n_samples,) below the threshold, in the unit of the score: negative for what is flagged."""

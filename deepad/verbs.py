@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from deepad.evaluation.metrics import evaluate as measure
 from deepad.frames import is_anomaly
 from deepad.reading import Part, as_column, read_parts
 from deepad.schema import TableSchema
+from deepad.scoring.conformal import Calibration
+from deepad.scoring.drift import DriftMonitor
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.events import notify
 from deepad.scoring.grouping import Grouping
@@ -106,9 +109,34 @@ class _Tally:
         return text
 
 
+class _Staleness:
+    """Whether new scores, or the maxima of new blocks, still look like those of the calibration."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.blocks = None if scorer.events is None else scorer.events.blocks
+        calibration = scorer.calibration
+        if not isinstance(calibration, Calibration) or calibration.slots > 1 or scorer.decision.kind == "none":
+            raise InputError(
+                "--monitor compares independent samples, or blocks of one slot, with a calibration without groups: "
+                "leave it out, or calibrate such a scorer beside this one"
+            )
+        self.monitor = DriftMonitor(calibration.scores, exchangeable=True)  # they are sorted, and independent
+
+    def add(self, verdict: Verdict) -> None:
+        scores = verdict.score
+        self.monitor.update(scores if self.blocks is None else self.blocks.slot_maxima([scores])[:, 0])
+
+    def report(self) -> dict[str, Any]:
+        return {"monitor": {"what": "samples" if self.blocks is None else "blocks", **asdict(self.monitor.state)}}
+
+    def __str__(self) -> str:
+        return f"\n{self.monitor.state}"
+
+
 def score(options: Namespace, say: Say) -> None:
     """Judge files and write one row for each sample or step."""
     scorer = Scorer.load(options.scorer)
+    staleness = _Staleness(scorer) if options.monitor else None
     notes: list[str] = []
     parts = _parts(options, scorer, notes)
     first, name, tally = next(parts), scorer.id[:12], _Tally(scorer)
@@ -119,17 +147,21 @@ def score(options: Namespace, say: Say) -> None:
             extra = {} if part.time is None else {"time": part.time}
             waiting.append(as_table(verdict, part.source, part.index, name, **extra))
             tally.add(verdict)
+            if staleness is not None:
+                staleness.add(verdict)
             while waiting and tally.unscored < tally.n:
                 writer.write(waiting.pop(0))
         _require_scored(scorer, tally.n, tally.unscored)
     report = {
         **tally.report(),
+        **({} if staleness is None else staleness.report()),
         "threshold": verdict.threshold if isinstance(verdict.threshold, float) else None,
         "guarantee": verdict.guarantee.to_dict(),
         "output": options.output,
         "notes": notes,
     }
-    text = f"{tally}\n{verdict.guarantee}" + (f"\nrows in {options.output}" if options.output else "")
+    text = f"{tally}\n{verdict.guarantee}{staleness or ''}"
+    text += f"\nrows in {options.output}" if options.output else ""
     _tell(notes, options)
     say(report, text, options.json, sys.stdout if options.output else sys.stderr)
 

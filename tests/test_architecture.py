@@ -44,7 +44,7 @@ ALLOWED = {
     "scoring": {"baselines.base", "data.windows", "detectors.base"},
     "evaluation": {"scoring.verdict"},
     "report": {"data.base", "detectors.base", "scoring.verdict"},
-    "sklearn": {"data.base", "scoring.conformal", "scoring.guarantee", "scoring.scorer"},
+    "sklearn": {"data.base", "scoring.conformal", "scoring.promise", "scoring.scorer"},
 }
 ON_TOP = {"cli", "fit", "reading", "run", "verbs"}
 

@@ -113,3 +113,11 @@ def test_adbench_grid(tmp_path, monkeypatch, capsys, deepad_data):
     refused = [row for row in rows if row["outcome"] == "refused"]
     assert {(row["set"], row["alpha"], row["n"], row["needed"]) for row in refused} == {("45_wine", "0.01", "30", "99")}
     assert all(int(row["low"]) <= int(row["alarms"]) <= int(row["high"]) for row in rows if row not in refused)
+
+
+def test_every_mutant_still_finds_the_line_it_breaks():
+    mutants = runpy.run_path(str(SCRIPTS / "mutants.py"))
+    for name, (_, _, old, new, files) in mutants["MUTANTS"].items():
+        ast.parse(mutants["mutated"](name))
+        assert old != new
+        assert all((SCRIPTS.parent / "tests" / "scoring" / f"test_{file}.py").is_file() for file in files.split())

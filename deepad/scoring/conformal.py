@@ -32,15 +32,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepad.errors import InsufficientCalibrationError, NonFiniteScoreError
 from deepad.scoring.envelope import Certificate, ChosenOn, certify, envelope_bounds
-from deepad.scoring.guarantee import (
-    ASSUMPTIONS,
-    Guarantee,
-    GuaranteeKind,
-    block_guarantee,
-    check_level,
-    guaranteed_rank,
-)
+from deepad.scoring.guarantee import ASSUMPTIONS, Guarantee, GuaranteeKind, check_level
 from deepad.scoring.inputs import from_tensor
+from deepad.scoring.promise import block_guarantee, guaranteed_rank
 
 Scores = NDArray[np.float64]
 OnInsufficient = Literal["raise", "max", "tail"]

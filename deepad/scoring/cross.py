@@ -29,7 +29,8 @@ from numpy.typing import ArrayLike, NDArray
 from deepad.errors import InsufficientCalibrationError
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores
 from deepad.scoring.ensemble import as_columns
-from deepad.scoring.guarantee import ASSUMPTIONS, Guarantee, GuaranteeKind, check_level, guaranteed_rank
+from deepad.scoring.guarantee import ASSUMPTIONS, Guarantee, GuaranteeKind, check_level
+from deepad.scoring.promise import guaranteed_rank
 
 Model = TypeVar("Model")
 

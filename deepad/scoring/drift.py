@@ -82,7 +82,8 @@ class DriftState:
                 f"calibration is stale since score {self.since} (of {after}): new scores do not follow the law of the "
                 "calibration scores, so alarm rates are no longer those promised; calibrate on recent normal data"
             )
-        return f"calibration is not stale: evidence 10^{self.evidence:.2f}, limit 10^{self.limit:.2f} (after {after})"
+        strength = f"evidence 10^{self.evidence:.2f}, limit 10^{self.limit:.2f}"
+        return f"no sign that the calibration is stale: {strength} (after {after})"
 
 
 class DriftMonitor:

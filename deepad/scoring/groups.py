@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from deepad.errors import InputError, InsufficientCalibrationError
 from deepad.frames import MISSING, listed
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, Threshold, as_scores
-from deepad.scoring.guarantee import Guarantee, of_groups
+from deepad.scoring.guarantee import Guarantee
+from deepad.scoring.promise import of_groups
 
 OTHER = "(other)"
 """Name of the group that small groups are merged into."""

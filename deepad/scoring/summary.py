@@ -4,7 +4,8 @@ from typing import Any
 
 from deepad.clock import UNITS
 from deepad.scoring.budget import Budget
-from deepad.scoring.guarantee import LAWFUL, Guarantee, GuaranteeKind, required_n
+from deepad.scoring.guarantee import LAWFUL, Guarantee, GuaranteeKind
+from deepad.scoring.promise import required_n
 from deepad.scoring.ranks import required_blocks
 from deepad.scoring.scorer import Scorer
 
@@ -56,6 +57,8 @@ def _less(guarantee: Guarantee) -> str:
         )
     if guarantee.kind == GuaranteeKind.NONE and guarantee.k == 0 and not guarantee.groups:
         return "a level (alpha) in the place of the rule would have a promise, and its range"
+    if guarantee.kind == GuaranteeKind.MODEL:
+        return f"a promise would need {required_n(guarantee.alpha)} normal samples, {guarantee.n} at hand"
     if guarantee.kind not in LAWFUL:
         return "a promise would need independent samples, or blocks of a series (--block)"
     n = min([n for _, n, _ in guarantee.groups] or [guarantee.n])

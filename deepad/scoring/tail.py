@@ -12,9 +12,9 @@ probability alpha < N/n is about
 |        | gamma = 2 - a_0/(a_0 - 2 a_1), sigma = 2 a_0 a_1/(a_0 - 2 a_1)                                          |
 | `mle`  | likelihood, profiled over theta = gamma/sigma, of shapes gamma >= -1 (below, it is unbounded)           |
 
-No promise follows: kind `model`. Simulated with 5000 independent scores, 100 peaks and alpha = 1e-4, Gaussian to Pareto
-tails: z itself is exceeded 0.1 to 6 times as often as asked for (central 90 %), and `upper`, the 95 % limit of a
-parametric bootstrap, is exceeded too often in 7 to 13 % of cases, not 5 %. That is an order of magnitude. With scores
+No promise follows: kind `model`. Simulated for `pwm` with 5000 independent scores, 100 peaks and alpha = 1e-4, Gaussian
+to Pareto tails: z itself is exceeded 0.1 to 6 times as often as asked (central 90 %), and `upper`, the 95 % limit of
+a parametric bootstrap, is exceeded too often in 7 to 16 % of cases, not 5 %. That is an order of magnitude. With scores
 that depend on each other (AR(1), correlation 0.95) the limit fails in 40 %.
 
 Whatever speaks against the fit refuses it, all reasons at once. This caution has a price: of sound independent samples

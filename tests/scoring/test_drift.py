@@ -396,7 +396,9 @@ def test_a_state_that_contradicts_itself_is_refused(change):
 
 def test_the_state_says_in_one_line_whether_the_calibration_is_stale():
     monitor = DriftMonitor(np.random.default_rng(17).lognormal(size=100), level=0.01)
-    assert str(monitor.state) == "calibration is not stale: evidence 10^0.00, limit 10^2.00 (after 0 scores)"
+    assert (
+        str(monitor.state) == "no sign that the calibration is stale: evidence 10^0.00, limit 10^2.00 (after 0 scores)"
+    )
     state = monitor.update(np.full(200, 50.0))
     assert str(state).startswith(f"calibration is stale since score {state.since} (of 200 scores): ")
     assert "calibrate on recent normal data" in str(state)

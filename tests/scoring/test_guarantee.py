@@ -16,7 +16,8 @@ from scipy import stats
 from deepad.errors import DeepadError, InsufficientCalibrationError
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.envelope import envelope_bounds
-from deepad.scoring.guarantee import ASSUMPTIONS, Guarantee, GuaranteeKind, block_guarantee, guaranteed_rank, required_n
+from deepad.scoring.guarantee import ASSUMPTIONS, Guarantee, GuaranteeKind
+from deepad.scoring.promise import block_guarantee, guaranteed_rank, required_n
 from deepad.scoring.ranks import block_rank, marginal_rank, pac_rank, simultaneous_rank
 
 SIGMAS = 4.5  # two-sided 7e-6
