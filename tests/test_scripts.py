@@ -13,7 +13,7 @@ import pytest
 from deepad.data.synthetic import generate
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-LIMIT = 100
+LIMIT = 120
 
 
 def run(monkeypatch, name, *arguments):
@@ -121,3 +121,27 @@ def test_every_mutant_still_finds_the_line_it_breaks():
         ast.parse(mutants["mutated"](name))
         assert old != new
         assert all((SCRIPTS.parent / "tests" / "scoring" / f"test_{file}.py").is_file() for file in files.split())
+
+
+def test_the_figures_of_the_calibration_page(tmp_path, monkeypatch, capsys):
+    docs = SCRIPTS.parent / "docs"
+    for name in ("calibration_figures.py", "calibration_rules.py"):
+        run(monkeypatch, name, "--output", tmp_path)
+        for line in capsys.readouterr().out.splitlines():
+            assert line in (docs / "calibration.md").read_text()
+    run(monkeypatch, "calibration_series.py", "--output", tmp_path, "--draws", 100)
+    assert "found stale at step 1" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in (docs / "figures").iterdir()}
+
+
+def test_drift_scenarios(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, "drift_scenarios.py", "--seeds", 1, "--output", tmp_path / "table.csv")
+    assert "slow drift by 3 spreads | standardised" in capsys.readouterr().out
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 7 * 6
+
+
+def test_series_budget(tmp_path, monkeypatch, capsys, deepad_data):
+    monkeypatch.setenv("DEEPAD_DATA", str(deepad_data))
+    run(monkeypatch, "series_budget.py", "--only", "art_daily_small_noise", "--output", tmp_path / "table.csv")
+    assert "raw, asked 0.25: 1 series" in capsys.readouterr().out
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 3 * 2
