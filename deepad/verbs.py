@@ -26,7 +26,6 @@ from deepad.schema import TableSchema
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.drift import DriftMonitor
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.events import notify
 from deepad.scoring.grouping import Grouping
 from deepad.scoring.groups import GroupedThreshold
 from deepad.scoring.models import schema_from_dict
@@ -59,9 +58,10 @@ class _Tally:
         if verdict.group is not None:
             self.groups.update(verdict.group[~verdict.invalid].tolist())
         events = self.scorer.events
-        if events is not None and events.block is not None:
-            self.alerts += int(notify(verdict.flagged, events.slot or events.block).sum())
-            self.blocks += len(verdict) / events.block
+        if events is not None and events.blocks is not None and verdict.n_unscored < len(verdict):
+            begin = 0 if verdict.unscored is None else int(np.argmin(verdict.unscored))  # as when it was calibrated
+            self.alerts += int(events.blocks.notify(verdict.flagged, begin).sum())
+            self.blocks += (len(verdict) - verdict.n_unscored) / events.blocks.length
         self.last = verdict
 
     def law(self) -> tuple[int, int] | None:

@@ -75,3 +75,11 @@ def require_promise(decision: Decision, without: str | None) -> None:
         raise ValueError(
             f"kind={decision.kind!r} cannot be promised: {without}; use kind='none', whose level is nominal"
         )
+
+
+def require_same_blocks(calibration: AnyCalibration, events: EventRule | None) -> None:
+    """Refuse a calibration of other blocks than those that are to be judged."""
+    blocks = None if events is None else events.blocks
+    held = (calibration.slots, calibration.unit) if isinstance(calibration, Calibration) else (1, "sample")
+    if held != ((1, "sample") if events is None or blocks is None else (blocks.slots, events.unit)):
+        raise ValueError("the calibration is not one of the blocks that the events name")

@@ -31,10 +31,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf, gammaln
 
 from deepad.scoring.conformal import Calibration, Scores, Threshold, as_scores
-from deepad.scoring.guarantee import check_level
+from deepad.scoring.guarantee import LAWFUL, check_level
 
-LAWFUL = ("marginal", "pac", "simultaneous", "block")
-"""Kinds of guarantee whose ranks follow the law of the module docstring."""
 HIGH, MEDIUM = 0.95, 0.75
 """Stability from which a decision counts as highly or fairly stable."""
 

@@ -19,7 +19,7 @@ from deepad.fingerprint import digest_of
 from deepad.frames import as_frame
 from deepad.schema import TableSchema
 from deepad.scoring.blocks import BLOCK, Model, score_block
-from deepad.scoring.calibrating import calibrated, dependence, require_promise, spend
+from deepad.scoring.calibrating import calibrated, dependence, require_promise, require_same_blocks, spend
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
@@ -70,6 +70,7 @@ class Scorer:
             raise ValueError("a calibration by groups and the name of its groups go together")
         if self.events is not None and self.steps is None:
             raise ValueError("events are of the steps of a series: give the rule that scores them")
+        require_same_blocks(self.calibration, self.events)
         self._require_promise(self.decision)
         _ = self.thresholds  # an impossible promise is refused here, not at the first call
 

@@ -52,16 +52,14 @@ def _less(guarantee: Guarantee) -> str:
     tenth = guarantee.alpha / 10
     if guarantee.kind == GuaranteeKind.BLOCK:
         needed = required_blocks(tenth, guarantee.slots)
-        return (
-            f"{tenth:.3g} a {guarantee.unit} would need {needed} normal ones, {guarantee.n // guarantee.slots} at hand"
-        )
+        return f"{tenth:.3g} a {guarantee.unit} needs {needed} normal ones, {guarantee.n // guarantee.slots} at hand"
     if guarantee.kind == GuaranteeKind.NONE and guarantee.k == 0 and not guarantee.groups:
         return "a level (alpha) in the place of the rule would have a promise, and its range"
     if guarantee.kind == GuaranteeKind.MODEL:
-        return f"a promise would need {required_n(guarantee.alpha)} normal samples, {guarantee.n} at hand"
+        return f"a promise needs {required_n(guarantee.alpha)} normal samples, {guarantee.n} at hand"
     if guarantee.kind not in LAWFUL:
-        return "a promise would need independent samples, or blocks of a series (--block)"
+        return "a promise needs independent samples, or blocks of a series (--block)"
     n = min([n for _, n, _ in guarantee.groups] or [guarantee.n])
     needed = required_n(tenth, kind=guarantee.kind, delta=guarantee.delta)
     each = " in each group" if guarantee.groups else ""
-    return f"alpha={tenth:.3g} would need {needed} normal samples{each}, {n} at hand"
+    return f"alpha={tenth:.3g} needs {needed} normal samples{each}, {n} at hand"
