@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deepad.channels import SeriesSchema
+from deepad.channels import SeriesSchema, Timeline
 from deepad.data.files import read_labels
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector
 from deepad.errors import InputError, naming
 from deepad.evaluation.metrics import evaluate as measure
-from deepad.frames import is_anomaly
+from deepad.frames import is_anomaly, listed
 from deepad.reading import Part, as_column, read_parts
 from deepad.schema import TableSchema
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.drift import DriftMonitor
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.grouping import Grouping
-from deepad.scoring.groups import GroupedThreshold
+from deepad.scoring.groups import GroupedCalibration, GroupedThreshold
 from deepad.scoring.models import schema_from_dict
 from deepad.scoring.records import as_table, open_table
 from deepad.scoring.scorer import Scorer
@@ -48,7 +48,7 @@ class _Tally:
         self.groups: Counter[str] = Counter()
         self.blocks = 0.0
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: Verdict, stretches: list[Verdict]) -> None:
         self.n += len(verdict)
         self.flagged += int(verdict.flagged.sum())
         self.invalid += int(verdict.invalid.sum())
@@ -57,11 +57,12 @@ class _Tally:
         self.tiers.update(verdict.tier_names)
         if verdict.group is not None:
             self.groups.update(verdict.group[~verdict.invalid].tolist())
-        events = self.scorer.events
-        if events is not None and events.blocks is not None and verdict.n_unscored < len(verdict):
-            begin = 0 if verdict.unscored is None else int(np.argmin(verdict.unscored))  # as when it was calibrated
-            self.alerts += int(events.blocks.notify(verdict.flagged, begin).sum())
-            self.blocks += (len(verdict) - verdict.n_unscored) / events.blocks.length
+        blocks = None if self.scorer.events is None else self.scorer.events.blocks
+        for part in stretches:
+            if blocks is not None and part.n_unscored < len(part):
+                begin = 0 if part.unscored is None else int(np.argmin(part.unscored))  # as when it was calibrated
+                self.alerts += int(blocks.notify(part.flagged, begin).sum())
+                self.blocks += -(-(len(part) - part.n_unscored) // blocks.length)  # a part of one counts as a whole
         self.last = verdict
 
     def law(self) -> tuple[int, int] | None:
@@ -94,7 +95,7 @@ class _Tally:
         if self.scorer.steps is not None:
             what = f"steps ({self.unscored} of them not scored: no window ends there)"
         report = self.report()
-        text = f"{self.n} {what}, {self.flagged} flagged ({self.invalid} without a score)"
+        text = f"{self.n} {what}, {self.flagged} flagged ({self.invalid - self.unknown} without a score)"
         if "tiers" in report:
             text += f", {', '.join(f'{count} {name}' for name, count in report['tiers'].items())}"
         if self.unknown:
@@ -122,9 +123,9 @@ class _Staleness:
             )
         self.monitor = DriftMonitor(calibration.scores, exchangeable=True)  # they are sorted, and independent
 
-    def add(self, verdict: Verdict) -> None:
-        scores = verdict.score
-        self.monitor.update(scores if self.blocks is None else self.blocks.slot_maxima([scores])[:, 0])
+    def add(self, stretches: list[Verdict]) -> None:
+        scores = [part.score for part in stretches]
+        self.monitor.update(np.concatenate(scores) if self.blocks is None else self.blocks.slot_maxima(scores)[:, 0])
 
     def report(self) -> dict[str, Any]:
         return {"monitor": {"what": "samples" if self.blocks is None else "blocks", **asdict(self.monitor.state)}}
@@ -146,9 +147,10 @@ def score(options: Namespace, say: Say) -> None:
             verdict = _judge(scorer, part, options)
             extra = {} if part.time is None else {"time": part.time}
             waiting.append(as_table(verdict, part.source, part.index, name, **extra))
-            tally.add(verdict)
+            stretches = _in_time(part, verdict)
+            tally.add(verdict, stretches)
             if staleness is not None:
-                staleness.add(verdict)
+                staleness.add(stretches)
             while waiting and tally.unscored < tally.n:
                 writer.write(waiting.pop(0))
         _require_scored(scorer, tally.n, tally.unscored)
@@ -233,9 +235,9 @@ def calibrate(options: Namespace, say: Say) -> None:
         steps=rule,
         events=events,
     )
+    promise, outlook = summary(scorer)  # first: what cannot be said must not leave a scorer behind
     scorer.save(options.output)
     _tell(notes, options)
-    promise, outlook = summary(scorer)
     report = {"scorer": options.output, **scorer.describe(), "promise": promise, "outlook": outlook, "notes": notes}
     say(report, f"{promise}\n{outlook}\nscorer in {options.output}", options.json)
 
@@ -268,6 +270,16 @@ def _judge(scorer: Scorer, part: Part, options: Namespace) -> Verdict:
     """The verdict on a part; of a recording that is refused the file is named."""
     with naming(Path(part.source[0])) if scorer.steps is not None else nullcontext():
         return scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta, groups=_labels(scorer, part))
+
+
+def _in_time(part: Part, verdict: Verdict) -> list[Verdict]:
+    """The verdict on each unbroken stretch of a recording, step by step; rows may stand in any order."""
+    if not isinstance(part.x, Timeline):
+        return [verdict]
+    kept = np.flatnonzero(part.x.step_of_row >= 0)
+    row_of_step = np.empty(len(part.x), np.int64)
+    row_of_step[part.x.step_of_row[kept]] = kept  # of rows that became one step any: they have one verdict
+    return [verdict[row_of_step[segment]] for segment in part.x.segments()]
 
 
 def _labels(scorer: Scorer, part: Part) -> Grouping | None:
@@ -305,6 +317,11 @@ def info(options: Namespace, say: Say) -> None:
         lines.append(f"columns {', '.join(column.name for column in scorer.inputs.columns)}")
     elif scorer.inputs is not None:
         lines.append(f"channels {', '.join(scorer.inputs.channels)}")
+    if scorer.events is not None:
+        lines.append(f"events: {scorer.events}")
+    if isinstance(scorer.calibration, GroupedCalibration):
+        merged = scorer.calibration.merged
+        lines.append(f"groups by {scorer.groups}" + (f", of which {listed(merged)} are one" if merged else ""))
     promise, outlook = summary(scorer)
     lines += [promise, outlook, _thresholds(scorer)]
     say(report, "\n".join(lines), options.json)

@@ -3,7 +3,7 @@
     DEEPAD_DATA=... python scripts/series_budget.py
 
 Labelled windows are cut out. In order of time, 40 % of the rest fits a PCA on windows, 35 % calibrates, what remains is
-judged. A block is 6 hours (SKAB: a minute), with at most one alert.
+judged. A block is 6 hours (series of hours: a day; SKAB: a minute), with at most one alert.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import pandas as pd
 from deepad import Scorer
 from deepad.baselines import PCAResidual
 from deepad.data.windows import windows_of
-from deepad.errors import DeepadError
+from deepad.errors import DeepadError, InputError
+from deepad.scoring.drift import DriftMonitor
 from deepad.scoring.eventrule import EventRule
 
 WINDOW, SHARES = 24, (0.0, 0.4, 0.75, 1.0)
@@ -80,8 +81,14 @@ def judged(stretches: Parts, block: int, chances: list[float]) -> Iterator[dict[
         alarmed = events.blocks.alarmed_slots([verdict.flagged for verdict in verdicts], scores)
         flagged = [points(part, alpha=chance / block).flagged for part in test]
         law = scorer.threshold.guarantee.future_alarms(max(len(alarmed), 1), level=0.99)
+        try:  # the maxima of the calibration are no longer in their order
+            monitor = DriftMonitor(scorer.calibration.scores, level=0.05, exchangeable=True)
+            stale = monitor.update(events.blocks.slot_maxima(scores).ravel()).stale
+        except InputError:
+            stale = "refused"
         yield {**row, "calibrated": scorer.calibration.n, "judged": len(alarmed), "alarmed": int(alarmed.sum()),
-               "law_high": law[1], "by_points": int(events.blocks.alarmed_slots(flagged, scores).sum())}  # fmt: skip
+               "law_high": law[1], "by_points": int(events.blocks.alarmed_slots(flagged, scores).sum()),
+               "stale": stale}  # fmt: skip
 
 
 def main(chances: list[float], output: Path, only: str) -> None:
@@ -94,6 +101,9 @@ def main(chances: list[float], output: Path, only: str) -> None:
         counts = f"{len(some)} series, {some.judged.sum():.0f} blocks"
         print(f"{variant}, asked {asked}: {counts}, {alarmed:.3f} alarmed (by the level of points {points:.3f})")
         print(f"  above the 99 % law: {', '.join(some.series[some.alarmed > some.law_high]) or 'none'}")
+        rate = some.alarmed / some.judged
+        print(f"  mean over series {rate.mean():.3f}, {(rate > asked).sum()} above what was asked, found stale: "
+              f"{some.stale.isin([True]).sum()}, refused: {(some.stale == 'refused').sum()}")  # fmt: skip
 
 
 if __name__ == "__main__":

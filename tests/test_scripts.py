@@ -145,3 +145,8 @@ def test_series_budget(tmp_path, monkeypatch, capsys, deepad_data):
     run(monkeypatch, "series_budget.py", "--only", "art_daily_small_noise", "--output", tmp_path / "table.csv")
     assert "raw, asked 0.25: 1 series" in capsys.readouterr().out
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + 3 * 2
+
+
+def test_the_benchmark_of_calibration(monkeypatch, capsys):
+    run(monkeypatch, "benchmark_calibration.py", "--n", 40_000, "--rounds", 1)  # which compares parts with their twins
+    assert capsys.readouterr().out.count("\n| ") == 15

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from deepad.clock import duration
 
-_WRITTEN = re.compile(r"([\d.eE+-]+)\s*(?:per|/|a|an|each|every)\s*(.+)")
+_WRITTEN = re.compile(r"([\d.eE+-]+)\s*(?:per|/|an|a|each|every)\s*(.+)")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from deepad.channels import SeriesSchema
 from deepad.clock import UNITS
 from deepad.data.windows import StepRule
 from deepad.errors import InputError
+from deepad.fingerprint import Fingerprints, digest_of
 from deepad.scoring.budget import Budget
 from deepad.scoring.conformal import Calibration, Scores
 from deepad.scoring.decision import Decision
@@ -20,6 +21,29 @@ from deepad.scoring.models import Schema
 
 DEPENDENT = "steps of a series depend on each other"
 OVERLAPPING = "windows of a series depend on each other"
+MOST = 1e15
+"""Samples of a day, that a volume may have."""
+
+
+def require_one_way(
+    tiers: Any, rule: str | None, budget: str | None, volume: str | None, groups: Any, min_group: Any
+) -> None:
+    """Refuse arguments of a calibration that exclude each other, or that would be left without a meaning."""
+    given = [f"{name}={value!r}" for name, value in (("tiers", tiers), ("threshold_rule", rule)) if value is not None]
+    if budget is not None and given:
+        raise ValueError(f"budget={budget!r} and {given[0]} both say when to raise an alarm: give one of them")
+    if volume is not None:
+        daily = Budget.parse(volume, name="volume").per(UNITS["day"])
+        if daily > MOST:
+            raise ValueError(
+                f"volume={volume!r} are {daily:.3g} samples a day, more than can be meant: at most {MOST:.0e}"
+            )
+    if min_group is None:
+        return
+    if type(min_group) is not int or min_group < 1:
+        raise ValueError(f"min_group must be a whole number of samples of at least 1, got {min_group!r}")
+    if groups is None:
+        raise ValueError(f"min_group={min_group} merges small groups, and there are no groups: leave it out")
 
 
 def spend(
@@ -58,28 +82,55 @@ def calibrated(
     return GroupedCalibration.fit(scores[counted], grouping.labels[counted], min_group=min_group, **shared)
 
 
-def dependence(steps: StepRule | None, inputs: Schema | None, events: EventRule | None) -> str | None:
-    """Why nothing can be promised, None if it can be."""
+def require_promise(
+    decision: Decision,
+    steps: StepRule | None,
+    inputs: Schema | None,
+    events: EventRule | None,
+    *,
+    asked_none: bool = False,
+) -> None:
+    """Refuse a promise where there is a reason to be without one; `asked_none`: the scorer was made without."""
+    without = "this scorer was calibrated without one" if asked_none else None
     if steps is not None:
-        return None if events is not None and events.block is not None else DEPENDENT
-    return OVERLAPPING if isinstance(inputs, SeriesSchema) else None
-
-
-def require_promise(decision: Decision, without: str | None) -> None:
-    """Refuse a promise where there is a reason to be without one."""
+        without = without if events is not None and events.block is not None else DEPENDENT
+    elif isinstance(inputs, SeriesSchema):
+        without = OVERLAPPING
     if without is None:
         return
     if decision.rule is not None:
-        raise ValueError(f"the rule {decision.rule!r} cannot be certified: {without}; calibrate blocks, or use alpha")
+        raise ValueError(
+            f"the rule {decision.rule!r} cannot be certified: {without}; use alpha, with blocks for a promise"
+        )
     if decision.kind != "none":
         raise ValueError(
             f"kind={decision.kind!r} cannot be promised: {without}; use kind='none', whose level is nominal"
         )
 
 
-def require_same_blocks(calibration: AnyCalibration, events: EventRule | None) -> None:
-    """Refuse a calibration of other blocks than those that are to be judged."""
+def require_blocks(calibration: AnyCalibration, events: EventRule | None, steps: StepRule | None) -> None:
+    """Refuse a calibration of other blocks than those that are to be judged, and blocks that share their windows."""
     blocks = None if events is None else events.blocks
+    if events is not None and blocks is not None and steps is not None:
+        memory = steps.window_size + (events.persistence or (1, 1))[1] - 1
+        if blocks.length < 2 * memory:
+            raise ValueError(
+                f"a block of {blocks.length} steps is too short: a score looks back over {memory} steps, so that short "
+                f"blocks depend on each other; give at least {2 * memory}, better a day"
+            )
     held = (calibration.slots, calibration.unit) if isinstance(calibration, Calibration) else (1, "sample")
     if held != ((1, "sample") if events is None or blocks is None else (blocks.slots, events.unit)):
         raise ValueError("the calibration is not one of the blocks that the events name")
+
+
+def provenance_of(
+    rows: Fingerprints, fit_rows: Fingerprints | None, budget: str | None, volume: str | None
+) -> dict[str, Any]:
+    """Where the data of a calibration came from and what was asked for, as plain values."""
+    provenance: dict[str, Any] = {
+        "calibration": {"n": len(rows), "digest": digest_of(rows)},
+        "fit": None if fit_rows is None else {"n": len(fit_rows), "digest": digest_of(fit_rows)},
+    }
+    if budget is None and volume is None:
+        return provenance
+    return {**provenance, "asked": {"budget": budget, "volume": volume}}

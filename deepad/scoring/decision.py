@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from deepad.scoring.groups import AnyCalibration, AnyThreshold, GroupedCalibration
-from deepad.scoring.guarantee import WITH_DELTA
+from deepad.scoring.guarantee import WITH_DELTA, GuaranteeKind
 from deepad.scoring.rules import certified, parse_rule
 from deepad.scoring.severity import SeverityPolicy
 
@@ -35,10 +37,21 @@ class Decision:
     rule: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float | np.floating):
+            raise TypeError(f"alpha must be a number, got {self.alpha!r}")
+        if self.kind not in set(GuaranteeKind):
+            raise ValueError(f"kind must be one of {', '.join(GuaranteeKind)}, got {self.kind!r}")
         if self.tiers is not None and self.rule is not None:
             raise ValueError(f"the rule {self.rule!r} has one threshold: leave the tiers out")
         if self.rule is not None:
+            if not isinstance(self.rule, str):
+                raise TypeError(f"a rule is written as 'sigma:3', got {self.rule!r}")
             parse_rule(self.rule)
+            if self.kind != "marginal":
+                raise ValueError(
+                    f"the certificate of the rule {self.rule!r} needs independent samples, kind={self.kind!r} is for "
+                    "others: leave the rule out, or assert kind='marginal'"
+                )
         if self.tiers is not None:
             policy = SeverityPolicy(self.tiers, self.kind, self.delta)
             object.__setattr__(self, "tiers", policy.levels)
@@ -58,7 +71,7 @@ class Decision:
         """The decision that is meant where `kind` or `delta` are not said; `usual` is the kind of this data."""
         promised = usual == "marginal"
         if kind is None:
-            kind = usual if delta is None else "pac"
+            kind = usual if delta is None or rule is not None else "pac"  # delta of a rule is that of its certificate
             if promised and tiers is not None:
                 kind = "simultaneous"
         if delta is None and tiers is not None and kind in WITH_DELTA:
@@ -70,7 +83,8 @@ class Decision:
         if alpha is None and kind is None and delta is None:
             return self
         if kind is None:
-            kind, delta = (self.kind, self.delta) if delta is None else ("pac", delta)
+            own = None if self.rule is not None else self.delta
+            kind, delta = (self.kind, own) if delta is None else ("pac", delta)
         return Decision(self.alpha if alpha is None else alpha, kind, delta)
 
     def thresholds(self, calibration: AnyCalibration) -> tuple[AnyThreshold, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from deepad.clock import duration, in_words
 from deepad.scoring.conformal import Scores
-from deepad.scoring.events import Blocks, Persistence
+from deepad.scoring.events import LONGEST, Blocks, Persistence
 from deepad.scoring.standardize import RollingStandardize
 
 Push = Callable[[Scores], Scores]
@@ -43,7 +43,18 @@ class EventRule:
     def __post_init__(self) -> None:
         if self.slot is not None and self.block is None:
             raise ValueError(f"slot={self.slot} is a part of a block: give the block as well, or leave it out")
+        if self.interval is not None and not (type(self.interval) in (int, float) and 0 < self.interval < 1e10):
+            raise ValueError(f"the interval of steps is a positive number of seconds, got {str(self.interval)[:40]}")
         _ = self.transforms(), self.blocks  # which check themselves
+
+    def __str__(self) -> str:
+        parts = [] if self.standardize is None else [f"scores relative to the {self.standardize} before"]
+        if self.persistence is not None:
+            parts.append("an alarm needs {} of the last {} above the threshold".format(*self.persistence))
+        if self.block is not None:
+            slots = "" if self.slot is None else f", at most one alert in each slot of {self.slot}"
+            parts.append(f"calibrated in blocks of {self.block} steps{slots}")
+        return "; ".join(parts)
 
     @classmethod
     def of_times(
@@ -70,7 +81,7 @@ class EventRule:
                 return int(length)
             if interval is None:
                 raise ValueError(f"{name}={length!r}: this series has no timestamps, give a number of steps")
-            count = round(duration(length) / interval)
+            count = round(min(duration(length) / interval, 2.0 * LONGEST))  # which is refused below, as too long
             if count < 1:
                 raise ValueError(f"{name}={length!r} is less than one step of {in_words(interval)}")
             return count
@@ -110,7 +121,5 @@ class EventRule:
         """
         if not isinstance(document, dict) or document.keys() != set(cls.__dataclass_fields__):
             raise ValueError("this does not describe events")
-        interval, pair = document["interval"], document["persistence"]
-        if interval is not None and not (type(interval) in (int, float) and 0 < interval < 1e10):
-            raise ValueError("the interval of steps is a positive number of seconds")
+        pair = document["persistence"]
         return cls(**{**document, "persistence": None if pair is None else tuple(pair)})

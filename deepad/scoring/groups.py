@@ -3,7 +3,8 @@
 What is normal at noon may be an anomaly at night. A *contextual* anomaly is found by comparing a sample with the
 calibration samples of its own group (hour, machine, merchant category): the same ranks, inside each group. The rate is
 then at most alpha in every group; a pooled threshold keeps it on average only, by flagging nothing in calm groups and
-too much in lively ones.
+too much in lively ones. What is promised with a probability (`pac`, `simultaneous`) holds for each group taken by
+itself, not for all of them at once.
 
 The group must be a function of what is known when the decision is made, and the grouping must be fixed before scores
 are seen. A sample of a group that was not calibrated has no p-value: it is never called normal, and counted apart.
@@ -11,6 +12,7 @@ are seen. A sample of a group that was not calibrated has no p-value: it is neve
 Source: Vovk, Gammerman, Shafer, *Algorithmic Learning in a Random World*, 2005, section 4.5 (Mondrian predictors).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,8 +52,14 @@ def as_groups(groups: ArrayLike) -> NDArray[np.str_]:
         floored = np.floor(np.where(np.isnan(array), 0, array)).astype(np.int64)
         return np.where(np.isnan(array), MISSING, floored.astype(np.str_))
     if array.dtype.kind == "O":
-        array = np.array([MISSING if value is None or value != value else str(value) for value in array.tolist()])
+        array = np.array([_name(value) for value in array.tolist()])
     return array.astype(np.str_)
+
+
+def _name(value: Any) -> str:
+    if value is None or value != value:
+        return MISSING
+    return str(math.floor(value) if isinstance(value, float) and math.isfinite(value) else value)
 
 
 @dataclass(frozen=True)
@@ -60,15 +68,18 @@ class GroupedThreshold:
 
     Attributes:
         parts: by name of the group.
-        guarantee: what holds in every group.
+        guarantee: what holds in every group, each taken by itself.
+        merged: names of the small groups that make up the group `(other)`.
     """
 
     parts: Mapping[str, Threshold]
     guarantee: Guarantee
+    merged: tuple[str, ...] = ()
 
     def flag(self, scores: ArrayLike, groups: ArrayLike) -> NDArray[np.bool_]:
         """True where a score (N,) lies above the threshold of its group (N,), is NaN, or its group is unknown."""
         values, names = as_scores(scores), as_groups(groups)
+        names = np.where(np.isin(names, self.merged), OTHER, names)
         flagged = np.ones(len(values), bool)
         for name, threshold in self.parts.items():
             own = names == name
@@ -123,7 +134,9 @@ class GroupedCalibration:
             raise InputError(f"got {len(names)} groups for {len(values)} scores: give one a sample")
         found, counts = np.unique(names, return_counts=True)
         small = found[counts < (min_group or 0)].tolist()
-        if small and OTHER not in small:
+        if small and OTHER in found:
+            raise InputError(f"a group is called {OTHER!r}, as small groups are when they are merged: rename it")
+        if small:
             names = np.where(np.isin(names, small), OTHER, names)
         rest: dict[str, Any] = {"tie_rtol": tie_rtol, "scorer_id": scorer_id}
         if not len(values):
@@ -189,7 +202,7 @@ class GroupedCalibration:
                 needed=needed,
                 options=("a larger alpha", "more normal data", "coarser groups", f"min_group={needed}"),
             )
-        return GroupedThreshold(parts, of_groups({name: part.guarantee for name, part in parts.items()}))
+        return GroupedThreshold(parts, of_groups({name: part.guarantee for name, part in parts.items()}), self.merged)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the scores, as plain values for JSON."""

@@ -101,7 +101,7 @@ class Guarantee:
         if not self.groups:
             return self._statement(f"the {self.n} calibration samples")
         sizes = [n for _, n, _ in self.groups]
-        within = f"in each of {len(sizes)} groups of {min(sizes)} to {max(sizes)} calibration samples"
+        within = f"in each of {len(sizes)} groups of {min(sizes)} to {max(sizes)} calibration samples, taken by itself"
         return f"{within}: {self._statement('them')}"
 
     def _statement(self, whose: str) -> str:

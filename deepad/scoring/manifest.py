@@ -13,10 +13,12 @@ from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputE
 from deepad.rooms import members
 from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import Model
+from deepad.scoring.budget import Budget
+from deepad.scoring.calibrating import require_one_way
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.groups import AnyCalibration, GroupedCalibration
+from deepad.scoring.groups import OTHER, AnyCalibration, GroupedCalibration
 from deepad.scoring.models import CONTRACTS, model_id, rebuild, schema_from_dict
 
 MANIFEST = "scorer.json"
@@ -46,8 +48,8 @@ def write_scorer(folder: str | Path, description: dict[str, Any], model: Model, 
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         **description,
     }
-    parts = [calibration] if isinstance(calibration, Calibration) else list(calibration.parts.values())
-    scores = np.concatenate([part.scores for part in parts])
+    parts = {"": calibration} if isinstance(calibration, Calibration) else calibration.parts
+    scores = np.concatenate([parts[name].scores for name in sorted(parts)])  # as JSON sorts their names
     write_artifact(folder, MANIFEST, document, {"model": model.state_arrays(), "calibration": {"scores": scores}})
 
 
@@ -72,7 +74,7 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
             "model": model,
             "calibration": _calibration(document["calibration"], arrays["calibration"]["scores"]),
             "decision": Decision.from_dict(document["decision"]),
-            "provenance": document["data"],
+            "provenance": _provenance(document["data"]),
             "steps": None if document["steps"] is None else StepRule(**document["steps"]),
             "inputs": schema_from_dict(document["inputs"]),
             "events": None if events is None else EventRule.from_dict(events),
@@ -89,9 +91,24 @@ class describing:  # a context manager, which reads as a verb
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        failures = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+        failures = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
         if isinstance(error, failures) and not isinstance(error, CalibrationMismatchError):
             raise ArtifactCorruptError(f"{self.folder} does not describe a scorer: {str(error)[:160]}") from None
+
+
+def _provenance(data: Any) -> dict[str, Any] | None:
+    """Where the data came from: free but for what was asked, which is read again."""
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise ValueError("where the data came from is no table")
+    if (asked := data.get("asked")) is not None:
+        if asked.keys() != {"budget", "volume"}:
+            raise ValueError("unknown keys of what was asked")
+        if asked["budget"] is not None:
+            Budget.parse(asked["budget"])
+        require_one_way(None, None, asked["budget"], asked["volume"], None, None)
+    return data
 
 
 def _calibration(held: dict[str, Any], scores: NDArray[Any]) -> AnyCalibration:
@@ -99,12 +116,16 @@ def _calibration(held: dict[str, Any], scores: NDArray[Any]) -> AnyCalibration:
         raise ValueError("calibration scores of another size or type")
     shared = {"tie_rtol": held["tie_rtol"], "scorer_id": held["scorer_id"]}
     if held.keys() == _HELD | {"groups", "merged"}:
-        sizes = held["groups"]
+        sizes, merged = dict(sorted(held["groups"].items())), held["merged"]
+        if not isinstance(merged, list) or not all(
+            isinstance(name, str) and name not in sizes.keys() - {OTHER} for name in merged
+        ):
+            raise ValueError("merged groups are named by text, and are in no other group")
         if not sizes or any(type(n) is not int or n < 1 for n in sizes.values()) or sum(sizes.values()) != len(scores):
             raise ValueError("groups of other sizes")
         ends = np.cumsum(list(sizes.values()))[:-1]
         parts = {name: _sorted(part, shared) for name, part in zip(sizes, np.split(scores, ends), strict=True)}
-        return GroupedCalibration(parts, tuple(map(str, held["merged"])))
+        return GroupedCalibration(parts, tuple(merged))
     if held.keys() == _HELD | {"slots", "unit"}:
         shared |= {"slots": held["slots"], "unit": str(held["unit"])}
     elif held.keys() != _HELD:

@@ -15,15 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, require_fitted
 from deepad.errors import CalibrationMismatchError, InputError
-from deepad.fingerprint import digest_of
 from deepad.frames import as_frame
 from deepad.schema import TableSchema
+from deepad.scoring import calibrating
 from deepad.scoring.blocks import BLOCK, Model, score_block
-from deepad.scoring.calibrating import calibrated, dependence, require_promise, require_same_blocks, spend
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.grouping import Grouping, grouped
+from deepad.scoring.grouping import GIVEN, Grouping, grouped
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
 from deepad.scoring.heldout import score_samples, score_stretches
 from deepad.scoring.inputs import as_samples, as_series, in_blocks
@@ -32,6 +31,8 @@ from deepad.scoring.manifest import describing, read_scorer, write_scorer
 from deepad.scoring.models import Schema, describe, model_id, require_fit, schema_from_dict
 from deepad.scoring.steps import StepScorer, score_rows, score_series
 from deepad.scoring.verdict import Verdict
+
+_Decided = tuple[tuple[AnyThreshold, ...], Mapping[str, float] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Scorer:
             raise ValueError("a calibration by groups and the name of its groups go together")
         if self.events is not None and self.steps is None:
             raise ValueError("events are of the steps of a series: give the rule that scores them")
-        require_same_blocks(self.calibration, self.events)
+        calibrating.require_blocks(self.calibration, self.events, self.steps)
         self._require_promise(self.decision)
         _ = self.thresholds  # an impossible promise is refused here, not at the first call
 
@@ -137,18 +138,19 @@ class Scorer:
         """
         if isinstance(model, Detector):
             require_fitted(model)
+        calibrating.require_one_way(tiers, threshold_rule, budget, volume, groups, min_group)
         inputs = schema_from_dict(model.inputs) if inputs is None else inputs
         if isinstance(steps, str):
             steps = StepRule(model.shape[0], steps)  # type: ignore[arg-type] # the rule checks itself
         require_fit(model.shape, steps, inputs)
         if budget is not None:
-            events, alpha = spend(budget, volume, events, steps, inputs)
+            events, alpha = calibrating.spend(budget, volume, events, steps, inputs)
         in_blocks = events is not None and events.block is not None
         if in_blocks and groups is not None:
             raise ValueError("blocks hold all hours and machines: give groups or blocks")
         usual = "block" if in_blocks else "none" if len(model.shape) == 2 else "marginal"
         decision = Decision.make(alpha, kind, delta, tiers, threshold_rule, usual=usual)
-        require_promise(decision, dependence(steps, inputs, events))
+        calibrating.require_promise(decision, steps, inputs, events)
         grouping = None
         if groups is not None:
             x, grouping = grouped(x, groups, inputs, stepwise=steps is not None)
@@ -159,14 +161,8 @@ class Scorer:
             parts, rows = score_stretches(model, x, inputs, steps, events)
         shared: dict[str, Any] = {"tie_rtol": TIE_RTOL if isinstance(model, Detector) else 1e-9}
         shared["scorer_id"] = model_id(model)
-        calibration = calibrated(parts, events, grouping, min_group, steps is not None, shared)
-        fit_rows = model.fit_rows
-        provenance = {
-            "calibration": {"n": len(rows), "digest": digest_of(rows)},
-            "fit": None if fit_rows is None else {"n": len(fit_rows), "digest": digest_of(fit_rows)},
-        }
-        if budget is not None or volume is not None:
-            provenance["asked"] = {"budget": budget, "volume": volume}
+        calibration = calibrating.calibrated(parts, events, grouping, min_group, steps is not None, shared)
+        provenance = calibrating.provenance_of(rows, model.fit_rows, budget, volume)
         name = None if grouping is None else grouping.name
         return cls(model, calibration, decision, provenance, steps, inputs, events, name)
 
@@ -192,27 +188,27 @@ class Scorer:
             x: samples, in the units the model was trained on, or a data frame with the columns of `inputs`. With
                 `steps`, an array (N, C), a list of unbroken stretches, or a data frame of a recording: the verdict has
                 one entry a step, for a data frame one a row.
-            alpha: false-alarm rate for this call, without tiers.
-            kind: guarantee for this call; if not given, the scorer's own, or `"pac"` if delta is given.
-            delta: for `"pac"` and `"simultaneous"`.
+            alpha, kind, delta: level and guarantee of this call, without tiers; if not given, the scorer's own.
             groups: of the samples (N,), or of the steps of a series, where they cannot be read from x.
 
         Raises:
             InputError: x cannot be used as it arrived.
             InsufficientCalibrationError: `alpha` cannot be guaranteed.
         """
-        thresholds = self._thresholds_of(self.decision.at(alpha, kind, delta))
+        decided = self._decided(alpha, kind, delta)
         x, names = self._grouped(x, groups)
         if self.steps is not None:
             stretches, step_of_row = as_series(x, self.model.shape[1], self.inputs)
             scores = [score_series(self.model, self.steps, stretch, self.events) for stretch in stretches]
+            if names is not None and len(names) != (total := sum(map(len, stretches))):
+                raise InputError(f"got {len(names)} groups for {total} steps: give one a step")
             if names is not None and step_of_row is not None:
                 names = np.where(step_of_row < 0, "", names[step_of_row])
-            return self._judge(score_rows(scores, step_of_row), thresholds, names)
+            return self._judge(score_rows(scores, step_of_row), decided, names)
         blocks = [score_block(self.model, block) for block in self._blocks(x)]
         if not blocks:
             raise InputError("got no samples to judge")
-        return self._judge(np.concatenate(blocks), thresholds, names)
+        return self._judge(np.concatenate(blocks), decided, names)
 
     def stream(
         self, x: Any, *, alpha: float | None = None, kind: str | None = None, delta: float | None = None
@@ -223,22 +219,26 @@ class Scorer:
         arrays (n, C), the next steps of one unbroken series each, or none yet: a verdict covers the steps they decide,
         and all verdicts together are that of a call.
         """
-        thresholds = self._thresholds_of(self.decision.at(alpha, kind, delta))
+        decided = self._decided(alpha, kind, delta)
         if self.groups is not None:
             if self.steps is not None:
                 raise InputError("a stream of arrays has no times to group by: judge recordings, or calibrate pooled")
+            if self.groups == GIVEN:
+                raise InputError(
+                    "a stream cannot be given groups by hand: call the scorer with each part and its groups"
+                )
             yield from (self(chunk, alpha=alpha, kind=kind, delta=delta) for chunk in x)
             return
         if self.steps is None:
             for block in self._blocks(x):
-                yield self._judge(score_block(self.model, block), thresholds, None)
+                yield self._judge(score_block(self.model, block), decided, None)
             return
         scorer = StepScorer(self.model, self.steps, self.events)
         for chunk in x:
             if as_frame(chunk) is not None:
                 raise InputError("a stream takes arrays (n, C): a data frame is put in order of time as a whole")
-            yield self._judge(scorer.push(as_samples(chunk, self.model.shape[1:])), thresholds, None)
-        yield self._judge(scorer.close(), thresholds, None)
+            yield self._judge(scorer.push(as_samples(chunk, self.model.shape[1:])), decided, None)
+        yield self._judge(scorer.close(), decided, None)
 
     def judge(
         self,
@@ -250,9 +250,9 @@ class Scorer:
         groups: ArrayLike | Grouping | None = None,
     ) -> Verdict:
         """Judge scores (N,) that this scorer gave before, say at another level; other arguments as in a call."""
-        thresholds = self._thresholds_of(self.decision.at(alpha, kind, delta))
+        decided = self._decided(alpha, kind, delta)
         _, names = self._grouped(None, groups)
-        return self._judge(as_scores(score), thresholds, names)
+        return self._judge(as_scores(score), decided, names)
 
     def _grouped(self, x: Any, groups: Any) -> tuple[Any, NDArray[np.str_] | None]:
         """The input as the model takes it, and the group of each sample or step."""
@@ -260,7 +260,7 @@ class Scorer:
             if groups is not None:
                 raise InputError("this scorer was calibrated without groups: leave them out")
             return x, None
-        if groups is None and (x is None or self.groups == "(given)"):
+        if groups is None and (x is None or self.groups == GIVEN):
             raise InputError(f"this scorer decides by groups ({self.groups}): give the groups of the samples")
         x, grouping = grouped(
             x, self.groups if groups is None else groups, self.inputs, stepwise=self.steps is not None
@@ -271,18 +271,18 @@ class Scorer:
         table = self.inputs if isinstance(self.inputs, TableSchema) else None
         return in_blocks(x, self.model.shape, BLOCK, table=table)
 
-    def _thresholds_of(self, decision: Decision) -> tuple[AnyThreshold, ...]:
+    def _decided(self, alpha: float | None, kind: str | None, delta: float | None) -> _Decided:
+        """The thresholds of a call, and the tiers they stand for."""
+        decision = self.decision.at(alpha, kind, delta)
         self._require_promise(decision)
-        return decision.thresholds(self.calibration)
+        return decision.thresholds(self.calibration), decision.tiers
 
     def _require_promise(self, decision: Decision) -> None:
-        without = dependence(self.steps, self.inputs, self.events)
-        if without is None and self.decision.kind == "none" and self.decision.rule is None:
-            without = "this scorer was calibrated without one"
-        require_promise(decision, without)
+        asked_none = self.decision.kind == "none"
+        calibrating.require_promise(decision, self.steps, self.inputs, self.events, asked_none=asked_none)
 
-    def _judge(self, score: Scores, thresholds: tuple[AnyThreshold, ...], groups: NDArray[np.str_] | None) -> Verdict:
-        tiers = self.decision.tiers if len(thresholds) > 1 else None
+    def _judge(self, score: Scores, decided: _Decided, groups: NDArray[np.str_] | None) -> Verdict:
+        thresholds, tiers = decided
         return judge(self.calibration, thresholds, score, groups, tiers=tiers, stepwise=self.steps is not None)
 
     # ---- keeping it --------------------------------------------------------------------------------------------

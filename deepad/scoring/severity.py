@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepad.errors import InsufficientCalibrationError
-from deepad.scoring.conformal import Calibration, as_scores
+from deepad.scoring.conformal import Calibration, Threshold, as_scores
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
 from deepad.scoring.guarantee import WITH_DELTA, check_level
 
@@ -96,6 +96,12 @@ class SeverityPolicy:
                 raise InsufficientCalibrationError(
                     f"tier {name!r}: {error}", n=error.n, needed=error.needed, options=error.options
                 ) from None
+        for name, mild, severe in zip(self.names[1:], found, found[1:], strict=False):
+            if isinstance(mild, Threshold) and isinstance(severe, Threshold) and mild.k == severe.k:
+                raise ValueError(
+                    f"tier {name!r} has the threshold of the tier before it, from {calibration.n} calibration scores: "
+                    "set the levels further apart, or calibrate on more normal data"
+                )
         return tuple(found)
 
     def tiers(self, calibration: Calibration, scores: ArrayLike) -> list[str]:

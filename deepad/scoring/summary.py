@@ -10,6 +10,8 @@ from deepad.scoring.ranks import required_blocks
 from deepad.scoring.scorer import Scorer
 
 THOUSAND = 1000
+MILLION = 1_000_000
+"""Of more samples than these the share of false alarms is taken, whose spread hardly shrinks any more."""
 
 
 def summary(scorer: Scorer) -> tuple[str, str]:
@@ -39,10 +41,12 @@ def _expected(guarantee: Guarantee, volume: str | None) -> str:
     largest = max(guarantee.groups, key=lambda group: group[1])[0] if guarantee.groups else None
     ranges = []
     for what, m in coming.items():
-        law = guarantee.future_alarms(m if largest is None else {largest: m})
+        looked_at, about = min(m, MILLION), "about " if m > MILLION else ""
+        law = guarantee.future_alarms(looked_at if largest is None else {largest: looked_at})
         if law is None:
             return "how many false alarms will come is not known"
-        ranges.append(f"{law[0]} to {law[1]} in {what}")
+        low, high = (count * m // looked_at for count in law)
+        ranges.append(f"{about}{low} to {high} in {what}")
     where = "" if largest is None else f" of group {largest}"
     return f"false alarms with 95 % probability: {', '.join(ranges)}{where}"
 

@@ -23,7 +23,7 @@ class Verdict:
         score: (N,) anomaly scores, higher is more anomalous; NaN where the model gave none.
         p_value: (N,) in [1/(n+1), 1]: the share of normal samples that would score at least as high; NaN if the score
             is, or if the sample is of a group that was not calibrated. Of a series calibrated in blocks it is the
-            expected number of alarmed slots of a block with the threshold there, at most 1.
+            expected number of alarmed slots of a block with the threshold there, at most 1; it is flagged up to rank k.
         flagged: (N,) True where the score lies above the threshold, which is where p_value <= k / (n + 1) with the rank
             k of the guarantee (for `marginal` this is p_value <= alpha); and where no p-value can be given though there
             should be one: what a model fails to score is never called normal.

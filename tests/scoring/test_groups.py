@@ -155,7 +155,9 @@ def test_the_guarantee_names_its_groups_and_the_worst_level():
     assert guarantee.groups == (("calm", 400, 20), ("lively", 100, 5))
     assert guarantee.n == 500
     assert guarantee.attained == max(20 / 401, 5 / 101)
-    assert str(guarantee).startswith("in each of 2 groups of 100 to 400 calibration samples: a new normal sample")
+    assert str(guarantee).startswith(
+        "in each of 2 groups of 100 to 400 calibration samples, taken by itself: a new normal"
+    )
 
 
 # ---- where groups come from ----------------------------------------------------------------------------------------
