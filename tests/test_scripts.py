@@ -150,3 +150,17 @@ def test_series_budget(tmp_path, monkeypatch, capsys, deepad_data):
 def test_the_benchmark_of_calibration(monkeypatch, capsys):
     run(monkeypatch, "benchmark_calibration.py", "--n", 40_000, "--rounds", 1)  # which compares parts with their twins
     assert capsys.readouterr().out.count("\n| ") == 15
+
+
+def test_standardized_ranking(tmp_path, monkeypatch, capsys, deepad_data):
+    monkeypatch.setenv("DEEPAD_DATA", str(deepad_data))
+    run(
+        monkeypatch,
+        "standardized_ranking.py",
+        "--only",
+        "ec2_cpu_utilization_24ae8d",
+        "--output",
+        tmp_path / "table.csv",
+    )
+    assert "AUROC" in capsys.readouterr().out
+    assert "ec2_cpu_utilization_24ae8d" in (tmp_path / "table.csv").read_text().splitlines()[1]

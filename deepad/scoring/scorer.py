@@ -227,7 +227,8 @@ class Scorer:
                 raise InputError(
                     "a stream cannot be given groups by hand: call the scorer with each part and its groups"
                 )
-            yield from (self(chunk, alpha=alpha, kind=kind, delta=delta) for chunk in x)
+            chunks = x if as_frame(x) is None else [x]
+            yield from (self(chunk, alpha=alpha, kind=kind, delta=delta) for chunk in chunks)
             return
         if self.steps is None:
             for block in self._blocks(x):
