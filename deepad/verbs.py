@@ -25,6 +25,7 @@ from deepad.reading import Part, as_column, read_parts
 from deepad.schema import TableSchema
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.drift import DriftMonitor
+from deepad.scoring.envelope import round_up
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.grouping import Grouping
 from deepad.scoring.groups import GroupedCalibration, GroupedThreshold
@@ -46,7 +47,7 @@ class _Tally:
         self.n = self.flagged = self.invalid = self.unscored = self.unknown = self.alerts = 0
         self.tiers: Counter[str] = Counter()
         self.groups: Counter[str] = Counter()
-        self.blocks = 0.0
+        self.blocks = 0
 
     def add(self, verdict: Verdict, stretches: list[Verdict]) -> None:
         self.n += len(verdict)
@@ -87,7 +88,7 @@ class _Tally:
             found["unknown_group"] = self.unknown
         if self.blocks:
             expected = self.last.guarantee.attained * self.blocks
-            found |= {"alerts": self.alerts, "blocks": round(self.blocks, 2), "expected_if_normal": round(expected, 4)}
+            found |= {"alerts": self.alerts, "blocks": self.blocks, "expected_if_normal": expected}
         return found
 
     def __str__(self) -> str:
@@ -103,10 +104,9 @@ class _Tally:
         if law := report["if_all_normal_95"]:
             text += f"; if all were normal, {law[0]} to {law[1]} would be flagged with 95 % probability"
         if self.blocks:
-            text += (
-                f"; {self.alerts} alerts in {self.blocks:.1f} times a {self.last.guarantee.unit}, at most "
-                f"{report['expected_if_normal']:.3g} expected if all is normal"
-            )
+            most = round_up(report["expected_if_normal"])
+            text += f"; {self.alerts} alerts in {self.blocks} times a {self.last.guarantee.unit}, "
+            text += f"at most {most:g} expected if all is normal"
         return text
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import train
 
+from deepad import Scorer
 from deepad.cli import main
 from deepad.data import Series, Table
 from deepad.data.synthetic import generate
@@ -202,3 +203,165 @@ def test_a_stale_calibration_is_told_apart_from_alarms(payments, tmp_path, capsy
     assert main(refused) == 1
     assert "--monitor compares" in capsys.readouterr().err
     assert not (tmp_path / "p.csv").exists()
+
+
+def strict(text):
+    """JSON as others read it, in which NaN and Infinity are no numbers."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("which", "options"),
+    [
+        ("payments", []),
+        ("payments", ["--tiers", "mild=0.2,bad=0.02", "--kind", "marginal"]),
+        ("payments", ["--tiers", "alarm=0.05", "--kind", "pac", "--delta", "0.1"]),
+        ("payments", ["--groups", "card_present", "--volume", "1000 per hour"]),
+        ("payments", ["--groups", "hour", "--min-group", "200"]),
+        ("payments", ["--threshold-rule", "percentile:99", "--delta", "0.1"]),
+        ("payments", ["--kind", "none"]),
+        ("traffic", ["--alpha", "0.01"]),
+        ("traffic", ["--groups", "weekday", "--alpha", "0.1"]),
+        ("traffic", ["--tiers", "mild=0.5,bad=0.1", "--block", "1 day"]),
+        ("traffic", ["--budget", "1 per day", "--slot", "12 hours", "--rule", "mean"]),
+        ("traffic", ["--block", "288", "--slot", "150", "--alpha", "0.5", "--persistence", "3/5"]),
+    ],
+    ids=str,
+)
+def test_every_verb_prints_json_for_machines(request, which, options, tmp_path, capsys):
+    files, target = request.getfixturevalue(which), tmp_path / "scorer"
+    assert calibrate(files, target, *options, "--json") == 0
+    made = strict(capsys.readouterr().out)
+    assert {"scorer", "promise", "outlook", "decision", "events", "groups", "calibration"} <= made.keys()
+    assert main(["info", str(target), "--json"]) == 0
+    known = strict(capsys.readouterr().out)
+    assert {name: made[name] for name in known} == known
+    assert main(["score", "--scorer", str(target), files[2], "--json", "--output", str(tmp_path / "o.jsonl")]) == 0
+    report = strict(capsys.readouterr().out)
+    rows = [strict(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert (len(rows), sum(row["flagged"] is True for row in rows)) == (report["n"], report["flagged"])
+    assert ("tier" in rows[0], "group" in rows[0]) == ("--tiers" in options, "--groups" in options)
+    if "--tiers" in options:
+        named = [row["tier"] for row in rows if row["flagged"]]
+        assert report["tiers"] == {name: named.count(name) for name, _ in made["decision"]["tiers"]}
+    np.save(tmp_path / "y.npy", np.arange(len(rows)) % 50 == 0)
+    labels = ["--labels", str(tmp_path / "y.npy"), "--json"]
+    assert main(["evaluate", "--scorer", str(target), files[2], *labels]) == 0
+    assert strict(capsys.readouterr().out)["at_threshold"]["alpha"] == made["decision"]["alpha"] or (
+        "--threshold-rule" in options
+    )
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "reason"),
+    [
+        ("payments", ["--volume", "many"], "a volume is written as"),
+        ("payments", ["--volume", "5 per 1000"], "here a time is needed"),
+        ("payments", ["--volume", "1e300 per s"], "samples a day"),
+        ("payments", ["--min-group", "5"], "there are no groups: leave it out"),
+        ("payments", ["--groups", "hour", "--min-group", "0"], "min_group must be a whole number"),
+        ("payments", ["--groups", "hour", "--min-group", "-3"], "min_group must be a whole number"),
+        ("payments", ["--tiers", "a=0.1,a=0.01"], "tier 'a' is given twice"),
+        ("payments", ["--tiers", "a=nan"], "strictly between 0 and 1"),
+        ("payments", ["--tiers", "=0.1"], "a name of its own"),
+        ("payments", ["--tiers", "invalid=0.1"], "a name of its own"),
+        ("payments", ["--tiers", "a=0.1", "--kind", "model"], "cannot be extrapolated"),
+        ("payments", ["--tiers", "a=0.1", "--kind", "block"], "cannot be promised"),
+        ("payments", ["--threshold-rule", "sigma:3", "--groups", "hour"], "leave the groups out"),
+        ("payments", ["--threshold-rule", "sigma:-3"], "sigma takes a number"),
+        ("payments", ["--threshold-rule", "spc:3"], "in order of time"),
+        ("payments", ["--delta", "0"], "strictly between 0 and 1"),
+        ("payments", ["--kind", "simultaneous"], "needs delta"),
+        ("payments", ["--budget", "inf per day", "--volume", "5 per day"], "a budget is written as"),
+        ("payments", ["--standardize", "10"], "leave them out"),
+        ("traffic", ["--block", "9" * 400 + " days"], "the length of a block must be"),
+        ("traffic", ["--block", "0"], "the length of a block must be"),
+        ("traffic", ["--block", "-5"], "a length of time is written as"),
+        ("traffic", ["--block", "1 s"], "less than one step of 5 min"),
+        ("traffic", ["--block", "1 day", "--slot", "2 days"], "a slot must be"),
+        ("traffic", ["--block", "1 day", "--alpha", "2"], "every slot raises at most one alarm"),
+        ("traffic", ["--budget", "5 per day"], "every slot raises at most one alarm"),
+        ("traffic", ["--budget", "3 per 1000"], "here a time is needed"),
+        ("traffic", ["--persistence", "2/3/4"], "is written as 3/5"),
+        ("traffic", ["--persistence", "0/3"], "m must be a whole number"),
+        ("traffic", ["--block", "1 day", "--threshold-rule", "iqr"], "independent samples"),
+        ("traffic", ["--block", "1 day", "--alpha", "0.1", "--kind", "none"], "cannot be promised"),
+        ("traffic", ["--groups", "hour", "--min-group", "99999", "--alpha", "1e-5"], "needs at least 99999"),
+    ],
+    ids=str,
+)
+def test_what_is_refused_is_refused_before_a_file_is_made(request, which, options, reason, tmp_path, capsys):
+    target = tmp_path / "deep" / "scorer"
+    for more in ([], ["--json"]):
+        assert calibrate(request.getfixturevalue(which), target, *options, *more) == 1
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert reason in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_alerts_are_counted_in_time_whatever_the_order_of_rows(traffic, tmp_path, capsys):
+    target, table = tmp_path / "scorer", pyarrow.csv.read_csv(traffic[2])
+    assert calibrate(traffic, target, "--block", "1 day", "--alpha", "0.4", "--persistence", "2/4") == 0
+    rows = np.delete(np.arange(len(table)), slice(500, 540))  # a gap, after which blocks begin anew
+    pyarrow.csv.write_csv(table.take(rows), tmp_path / "gap.csv")
+    pyarrow.csv.write_csv(table.take(np.random.default_rng(0).permutation(rows)), tmp_path / "shuffled.csv")
+    capsys.readouterr()
+    found = {}
+    for name in ("gap", "shuffled"):
+        arguments = ["score", "--scorer", str(target), str(tmp_path / f"{name}.csv"), "--monitor", "--json"]
+        assert main([*arguments, "--output", str(tmp_path / "out.csv")]) == 0
+        found[name] = strict(capsys.readouterr().out)
+        assert found[name].pop("notes")
+    assert found["gap"] == found["shuffled"]
+    scorer = Scorer.load(target)
+    line = scorer.inputs.read(table.take(rows))
+    verdict, blocks = scorer(line), scorer.events.blocks
+    expected = 0
+    for segment in line.segments():
+        part = verdict[segment]
+        expected += int(blocks.notify(part.flagged, int(np.argmin(part.unscored))).sum())
+    assert len(line.segments()) == 2
+    assert found["gap"]["alerts"] == expected > 0
+    assert found["gap"]["monitor"]["seen"] == 1 + 2  # whole days behind what cannot be scored
+
+
+def test_info_says_what_is_done_before_the_threshold(payments, traffic, tmp_path, capsys):
+    options = ["--budget", "1 per day", "--slot", "6 hours", "--persistence", "2/3", "--standardize", "2 hours"]
+    assert calibrate(traffic, tmp_path / "events", *options) == 0
+    assert calibrate(payments, tmp_path / "groups", "--groups", "hour", "--min-group", "100") == 0
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "events")]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "events: scores relative to the 24 before; an alarm needs 2 of the last 3 above the threshold; calibrated in "
+        "blocks of 288 steps, at most one alert in each slot of 72\n"
+    ) in said
+    assert main(["info", str(tmp_path / "groups")]) == 0
+    said = capsys.readouterr().out
+    assert "groups by hour, of which " in said
+    assert "threshold of (other) " in said
+
+
+def test_an_hour_that_was_not_calibrated_is_flagged_and_told_apart(payments, tmp_path, capsys):
+    table = pyarrow.csv.read_csv(payments[1])
+    hours = table["hour"].to_numpy()
+    pyarrow.csv.write_csv(table.filter(pa.array(hours < 20)), tmp_path / "day.csv")
+    day = (payments[0], str(tmp_path / "day.csv"))
+    assert calibrate(day, tmp_path / "scorer", "--groups", "hour", "--alpha", "0.3") == 0
+    capsys.readouterr()
+    score = ["score", "--scorer", str(tmp_path / "scorer"), payments[1], "--output", str(tmp_path / "out.csv")]
+    assert main(score) == 0
+    late = int((hours >= 20).sum())
+    assert f"; {late} are of groups that were not calibrated, and flagged for that" in capsys.readouterr().out
+    assert main([*score, "--json"]) == 0
+    report = strict(capsys.readouterr().out)
+    assert (report["unknown_group"], report["invalid"]) == (late, late)
+    rows = pyarrow.csv.read_csv(tmp_path / "out.csv", convert_options=pyarrow.csv.ConvertOptions(column_types={
+        "group": pa.string()})).to_pylist()  # fmt: skip
+    assert all(row["flagged"] for row in rows if row["group"] == "(unknown)")
+    assert sum(row["group"] == "(unknown)" for row in rows) == late

@@ -93,7 +93,8 @@ class describing:  # a context manager, which reads as a verb
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         failures = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
         if isinstance(error, failures) and not isinstance(error, CalibrationMismatchError):
-            raise ArtifactCorruptError(f"{self.folder} does not describe a scorer: {str(error)[:160]}") from None
+            reason = "".join(c if c.isprintable() else "?" for c in str(error)[:160])  # it may quote the file
+            raise ArtifactCorruptError(f"{self.folder} does not describe a scorer: {reason}") from None
 
 
 def _provenance(data: Any) -> dict[str, Any] | None:
@@ -114,6 +115,8 @@ def _provenance(data: Any) -> dict[str, Any] | None:
 def _calibration(held: dict[str, Any], scores: NDArray[Any]) -> AnyCalibration:
     if scores.dtype != np.float64 or type(held["n"]) is not int or scores.shape != (held["n"],):
         raise ValueError("calibration scores of another size or type")
+    if not isinstance(held["scorer_id"], str) or not held["scorer_id"].isalnum():
+        raise ValueError("the calibration does not name its model")
     shared = {"tie_rtol": held["tie_rtol"], "scorer_id": held["scorer_id"]}
     if held.keys() == _HELD | {"groups", "merged"}:
         sizes, merged = dict(sorted(held["groups"].items())), held["merged"]

@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from deepad import Scorer, Verdict
 from deepad.baselines import PCAResidual
@@ -274,35 +273,7 @@ def test_a_calibration_by_groups_and_its_name_go_together(by_shop, tiered):
     assert isinstance(by_shop.calibration, GroupedCalibration)
 
 
-# ---- what a memorising model does ----------------------------------------------------------------------------------
-
-
-def test_a_network_that_knows_its_rows_by_heart_keeps_its_rate_on_other_rows_only():
-    """The recipe, a threshold from rows that trained, raises many times the alarms that were asked for."""
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    mixing = rng.normal(size=(30, 30))
-
-    def draw(n):
-        return (rng.normal(size=(n, 30)) @ mixing / 5).astype(np.float32)
-
-    fit, held_out, fresh = draw(200), draw(400), draw(20_000)
-    layers = [torch.nn.Linear(a, b) for a, b in ((30, 128), (128, 16), (16, 128), (128, 30))]
-    network = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], layers[2], torch.nn.ReLU(), layers[3])
-    optimizer, x = torch.optim.Adam(network.parameters(), 1e-3), torch.from_numpy(fit)
-    for _ in range(600):
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(network(x), x).backward()
-        optimizer.step()
-
-    def score(values):
-        with torch.inference_mode():
-            return (network(torch.from_numpy(values)) - torch.from_numpy(values)).square().sum(1, dtype=torch.float64)
-
-    threshold = Calibration.fit(score(held_out)).threshold(0.05)
-    low, high = threshold.guarantee.future_alarms(20_000, level=1 - 1e-5)
-    assert low <= threshold.flag(score(fresh)).sum() <= high
-    assert Calibration.fit(score(fit)).threshold(0.05).flag(score(fresh)).mean() > 0.5  # ten times what was asked
+# ---- what calibration rows must not be -------------------------------------------------------------------------------
 
 
 def test_one_row_of_a_hundred_thousand_that_trained_is_found(model):
