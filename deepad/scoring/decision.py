@@ -1,7 +1,7 @@
 """How alarms are decided: the level, its kind, tiers of severity or a classical rule, as plain values that are kept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -118,4 +118,4 @@ class Decision:
         if document.keys() != set(cls.__dataclass_fields__):
             raise ValueError("unknown keys of a decision")
         tiers = document["tiers"]
-        return replace(cls(**{**document, "tiers": None if tiers is None else dict(tiers)}))
+        return cls(**{**document, "tiers": None if tiers is None else dict(tiers)})

@@ -7,16 +7,12 @@ promised. With blocks, which may depend on each other inside in any way, it is t
 (`deepad.scoring.events`). Whatever is done to scores is done *before* calibration, in the same causal way when scoring.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from deepad.clock import duration, in_words
-from deepad.scoring.conformal import Scores
 from deepad.scoring.events import LONGEST, Blocks, Persistence
 from deepad.scoring.standardize import RollingStandardize
-
-Push = Callable[[Scores], Scores]
 
 
 @dataclass(frozen=True)

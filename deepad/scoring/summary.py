@@ -16,10 +16,11 @@ MILLION = 1_000_000
 
 def summary(scorer: Scorer) -> tuple[str, str]:
     """The promise of a scorer; then the 95 % range of false alarms to come, and what a tenth of the level takes."""
-    mildest, strictest = scorer.thresholds[0], scorer.thresholds[-1]
+    thresholds = scorer.thresholds  # each time they are asked for they are made again, a tail with its bootstrap
+    mildest, strictest = thresholds[0], thresholds[-1]
     promise = str(mildest if scorer.decision.rule is not None else mildest.guarantee)
     if scorer.decision.tiers is not None:
-        named = zip(scorer.decision.tiers, scorer.thresholds, strict=True)
+        named = zip(scorer.decision.tiers, thresholds, strict=True)
         promise = "; ".join(f"{name}: {threshold.guarantee}" for name, threshold in named)
     asked: dict[str, Any] = (scorer.provenance or {}).get("asked") or {}
     return promise, f"{_expected(mildest.guarantee, asked.get('volume'))}; {_less(strictest.guarantee)}"
