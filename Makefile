@@ -13,8 +13,9 @@ demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, cal
 	@echo "report  runs/demo/report.html"
 	@echo "scores  runs/demo/images.csv"
 
+test: export OMP_NUM_THREADS = 1
 test: $(READY)  ## all tests; those on real data run where DEEPAD_DATA names a folder of them
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

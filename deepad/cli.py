@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 import deepad
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("fit", help="train, calibrate and test from a config; writes a run folder", add_help=False)
 
     score = verbs.add_parser("score", help="judge files with a saved scorer")
-    score.set_defaults(verb=_with_scorer("score"))
+    score.set_defaults(verb=_with("deepad.verbs", "score"))
     _add_scorer_and_inputs(score)
     score.add_argument("--output", metavar="FILE", help=".csv, .parquet or .jsonl; standard output if not given")
     score.add_argument(
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     evaluate = verbs.add_parser("evaluate", help="judge labelled files and say how well")
-    evaluate.set_defaults(verb=_with_scorer("evaluate"))
+    evaluate.set_defaults(verb=_with("deepad.verbs", "evaluate"))
     _add_scorer_and_inputs(evaluate)
     where = evaluate.add_mutually_exclusive_group(required=True)
     where.add_argument(
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     calibrate = verbs.add_parser("calibrate", help="make a scorer from a checkpoint and normal files, without training")
-    calibrate.set_defaults(verb=_with_scorer("calibrate"))
+    calibrate.set_defaults(verb=_with("deepad.verbs", "calibrate"))
     calibrate.add_argument("inputs", nargs="+", metavar="INPUT", help=f"normal samples: {INPUTS}")
     calibrate.add_argument("--checkpoint", required=True, metavar="FILE", help="Lightning checkpoint of a detector")
     calibrate.add_argument("--output", required=True, metavar="DIR", help="where to save the scorer")
@@ -88,15 +89,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_events(calibrate)
 
     info = verbs.add_parser("info", help="say what a saved scorer is and what it promises")
-    info.set_defaults(verb=_with_scorer("info"))
+    info.set_defaults(verb=_with("deepad.verbs", "info"))
     info.add_argument("scorer", metavar="DIR", help="folder of a saved scorer")
+
+    compare = verbs.add_parser("compare", help="models x data sets x seeds from one YAML to one table")
+    compare.set_defaults(verb=_with("deepad.comparison.verb", "compare"))
+    compare.add_argument("--config", metavar="FILE", help="YAML of the comparison, see configs/compare-*.yaml")
+    compare.add_argument("--output", metavar="DIR", help="where its cells and table go (default: runs/NAME)")
+    compare.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one a processor)")
+    compare.add_argument("--retry", action="store_true", help="run cells again that failed")
+    compare.add_argument("--verify", metavar="CELL", help="run this cell (its JSON file) again and compare bit for bit")
 
     generate = verbs.add_parser("generate", help="write synthetic data whose anomalies are known")
     generate.set_defaults(verb=_generate, misused=generate.error)
     _add_generation(generate)
     for verb in (score, evaluate, calibrate):
         verb.add_argument("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns of a table to leave out")
-    for verb in (score, evaluate, calibrate, info, generate):
+    for verb in (score, evaluate, calibrate, info, compare, generate):
         verb.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
 
@@ -173,13 +182,11 @@ def _fit(arguments: list[str]) -> None:
     fit.main(arguments)
 
 
-def _with_scorer(name: str) -> Callable[[argparse.Namespace], None]:
-    """A verb of `deepad.verbs`, which is imported, with torch, when it runs."""
+def _with(module: str, name: str) -> Callable[[argparse.Namespace], None]:
+    """A verb of a module that is imported, with torch, when it runs."""
 
     def verb(options: argparse.Namespace) -> None:
-        from deepad import verbs
-
-        getattr(verbs, name)(options, say)
+        getattr(import_module(module), name)(options, say)
 
     return verb
 

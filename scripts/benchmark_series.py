@@ -15,9 +15,9 @@ import pytorch_lightning as pl
 import torch
 
 from deepad import detectors
+from deepad.baselines.base import BLOCK
 from deepad.data import Series
 from deepad.data.windows import StepRule
-from deepad.scoring.blocks import BLOCK
 from deepad.scoring.steps import score_series
 
 WINDOW = 64

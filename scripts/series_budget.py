@@ -67,7 +67,7 @@ def split(stretches: Parts) -> list[Parts]:
 def judged(stretches: Parts, block: int, chances: list[float]) -> Iterator[dict[str, object]]:
     """A row for each variant and chance of an alarm in a block; beside it the level of points that seems to fit."""
     fit, held_out, test = split(stretches)
-    model = PCAResidual(10).fit(np.concatenate([windows_of(part, WINDOW) for part in fit]))
+    model = PCAResidual(10, scaling="none").fit(np.concatenate([windows_of(part, WINDOW) for part in fit]))
     for variant, chance in ((variant, chance) for variant in VARIANTS for chance in chances):
         row = {"variant": variant, "block": block, "asked": chance}
         events = EventRule(block=block, **VARIANTS[variant])

@@ -45,7 +45,7 @@ def ranked(x: np.ndarray, odd: np.ndarray, end: int) -> Iterator[dict[str, float
         return
     cut = 6 * end // 10  # before it fits, then calibrates
     x = ((x - x[:cut].mean(0)) / np.maximum(x[:cut].std(0), 1e-9)).astype(np.float32)
-    raw = score_series(PCAResidual(10).fit(windows_of(x[:cut], SIZE)), StepRule(SIZE, "window"), x)
+    raw = score_series(PCAResidual(10, scaling="none").fit(windows_of(x[:cut], SIZE)), StepRule(SIZE, "window"), x)
     for window in WINDOWS:
         scores = RollingStandardize(window)(raw) if window else raw
         held, judged = scores[cut + SIZE - 1 : end], ~np.isnan(scores) & (np.arange(len(x)) >= end + SIZE)

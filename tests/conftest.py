@@ -13,6 +13,7 @@ from deepad.detectors import DenseAutoencoder
 from deepad.quiet import quiet_lightning
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

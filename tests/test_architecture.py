@@ -40,13 +40,13 @@ ALLOWED = {
     "nn": set(),
     "data": set(),
     "detectors": set(),
-    "baselines": set(),
+    "baselines": {"data.windows"},
     "scoring": {"baselines.base", "data.windows", "detectors.base"},
-    "evaluation": {"scoring.verdict"},
+    "evaluation": {"scoring.events", "scoring.verdict"},
     "report": {"data.base", "detectors.base", "scoring.verdict"},
     "sklearn": {"data.base", "scoring.conformal", "scoring.promise", "scoring.scorer"},
 }
-ON_TOP = {"cli", "fit", "reading", "run", "verbs"}
+ON_TOP = {"cli", "comparison", "fit", "protocol", "reading", "run", "verbs"}
 
 
 def modules():

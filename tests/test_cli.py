@@ -15,6 +15,7 @@ from PIL import Image
 import deepad
 from deepad.cli import main
 from deepad.data.synthetic import GENERATORS, generate
+from deepad.protocol import FLOORS
 from deepad.scoring.artifact import sealed
 
 
@@ -80,7 +81,7 @@ def test_fit_leaves_a_whole_run_folder(finished):
     assert scores.num_rows == metrics["test"]["n"]
     flagged = np.array(scores["flagged"]) & (np.array(scores["y"]) == 0)
     assert flagged.sum() == metrics["test"]["at_threshold"]["false_alarms"]
-    assert metrics["floors"].keys() == {"PCAResidual"}
+    assert metrics["floors"].keys() == FLOORS.keys()
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
@@ -534,7 +535,7 @@ def test_fit_on_a_series_leaves_a_whole_run_folder(series_run):
     assert metrics["data"]["steps"]["test"] == metrics["test"]["n"] == len(scores) == 600 - 12
     assert scores["index"].tolist() == list(range(612, 1200))
     assert scores["y"].sum() == generate("sensors", rows=1200, rate=0.05)["label"].to_numpy()[612:].sum()
-    assert metrics["floors"].keys() == {"PCAResidual"}
+    assert metrics["floors"].keys() == FLOORS.keys()
     assert (series_run / "report.html").stat().st_size > 1000
     scorer = deepad.Scorer.load(series_run / "scorer")
     assert (scorer.steps.rule, scorer.inputs.time) == ("last", "timestamp")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepad.fingerprint import digest_of, fingerprint_rows
+from deepad.fingerprint import LEAST, MOST, SHARE, digest_of, fingerprint_rows, recurring, united
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=100)
 SHAPES = [(3,), (1, 4, 5), (6, 2)]
@@ -105,6 +106,53 @@ def test_a_digest_does_not_depend_on_order(values, random):
 def test_digests_are_equal_exactly_where_the_rows_are_the_same(one, other):
     same = sorted(one) == sorted(other)
     assert (digest_of(np.array(one, np.int64)) == digest_of(np.array(other, np.int64))) == same
+
+
+# ---- rows that recur by themselves, and rows of two sets ------------------------------------------------------------
+
+
+def repeated(counts):
+    """Fingerprints of which the i-th occurs so often, in no order."""
+    values = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, len(counts))
+    return values, np.random.default_rng(1).permutation(np.repeat(values, counts))
+
+
+@exhaustive
+@given(st.lists(st.sampled_from([1, 1, 1, 1, 2, LEAST - 1, LEAST, LEAST + 1, 40]), max_size=60), st.integers(0, 700))
+def test_what_recurs_is_common_and_stands_out(counts, singles):
+    values, rows = repeated([*counts, *[1] * singles])
+    often = {v for v, n in Counter(rows.tolist()).items() if n >= LEAST and n >= SHARE * len(rows)}
+    found = recurring(rows)
+    assert found.dtype == np.int64
+    assert found.tolist() == (sorted(often) if len(often) <= MOST * len(values) else [])
+
+
+@pytest.mark.parametrize(
+    ("counts", "n"),
+    [
+        ([300, *[1] * 600], 1),  # a third of all rows
+        ([5, *[1] * 95], 1),
+        ([4, *[1] * 96], 0),  # too few to tell
+        ([9, *[1] * 991], 0),  # less than one in a hundred
+        ([10, *[1] * 990], 1),
+        ([20] * 25 + [1] * 75, 25),
+        ([20] * 26 + [1] * 74, 0),  # a quarter of the values may be common, not more
+        ([6] * 40, 0),  # a table that was copied
+        ([1000], 0),
+        ([], 0),
+    ],
+)
+def test_the_borders_of_what_recurs(counts, n):
+    values, rows = repeated(counts)
+    assert recurring(rows).tolist() == sorted(values[:n].tolist())
+
+
+@exhaustive
+@given(*[st.lists(st.integers(-3, 3), max_size=12)] * 2)
+def test_two_sets_united_hold_each_row_as_often_as_the_one_that_has_more_of_it(one, other):
+    found = united(np.array(one, np.int64), np.array(other, np.int64))
+    assert found.dtype == np.int64
+    assert found.tolist() == sorted((Counter(one) | Counter(other)).elements())
 
 
 def test_fingerprints_do_not_depend_on_the_process():

@@ -9,8 +9,9 @@
 
 Rows are held once, in raw units, and a batch is gathered by one indexing operation instead of sample by sample.
 A row that equals a calibration or test row is dropped from train and val: a copy of a row is the same row. Dropping
-by calibration and test alike keeps the two exchangeable. Where many rows coincide, new rows may still equal training
-rows, and then raise fewer false alarms than promised: `DataModule.dropped` counts what was dropped.
+by calibration and test alike keeps the two exchangeable. Values that recur by themselves (`deepad.fingerprint`) stay: a
+model that never saw the most common row of a table would not know what is normal. `DataModule.dropped` counts the rest.
+Where many other rows coincide, new rows may still equal training rows, and then raise fewer false alarms than promised.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
-from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows
+from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows, recurring, united
 
 Index = NDArray[np.int64]
 
@@ -209,8 +210,12 @@ class DataModule(pl.LightningDataModule, ABC):
             InputError: an empty split.
         """
         held_back = np.concatenate([raw.calibration.fingerprints(), raw.test.fingerprints()])
-        train = raw.train.keep(~np.isin(raw.train.fingerprints(), held_back))
-        val = raw.val.keep(~np.isin(raw.val.fingerprints(), held_back))
+        stay, train, val = np.unique(held_back), raw.train, raw.val
+        # what stays must recur among the rows that are left, else the calibration would be refused
+        while len(rare := np.setdiff1d(stay, _recurring_in_all(train.fingerprints(), val.fingerprints()))):
+            stay = np.setdiff1d(stay, rare)
+            lost = np.setdiff1d(held_back, stay)
+            train, val = (rows.keep(~np.isin(rows.fingerprints(), lost)) for rows in (raw.train, raw.val))
         self.dropped = len(raw.train) + len(raw.val) - len(train) - len(val)
         for name, before, after in (("train", raw.train, train), ("val", raw.val, val)):
             if len(before) and not len(after):
@@ -222,6 +227,10 @@ class DataModule(pl.LightningDataModule, ABC):
             if not len(rows):
                 raise InputError(f"the {name} split is empty: give more rows or change the split sizes")
         return splits
+
+    def fit_fingerprints(self) -> Fingerprints:
+        """Fingerprints of all rows that train or select a model."""
+        return np.concatenate([self.splits.train.fingerprints(), self.splits.val.fingerprints()])
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches of x in an order that changes every epoch."""
@@ -274,6 +283,14 @@ def _as_fetched(batch: Any) -> Any:
     return batch
 
 
+def _recurring_in_all(train: Fingerprints, val: Fingerprints) -> Fingerprints:
+    """Values that recur to whoever is fitted on train, on train and val, or is made of models of both."""
+    recur = recurring(train)
+    for rows in (np.concatenate([train, val]), united(train, val)):
+        recur = np.intersect1d(recur, recurring(rows))
+    return recur
+
+
 def deal(index: Index, sizes: Sequence[int | float], seed: int) -> list[Index]:
     """Deal rows at random into parts of the given sizes; the last part of the result is what is left.
 
@@ -308,31 +325,3 @@ def require_size(size: Any) -> None:
         or not (0 < size < 1 if share else size >= 1)
     ):
         raise ValueError(f"a split size is a share in (0, 1) or a number of rows >= 1, got {size!r}")
-
-
-def classes_title(name: str, anomalous: frozenset[int], n: int) -> str:
-    """Such as `MNIST without 9`, or `MNIST, only 3 normal` in the mirror protocol."""
-    normal = frozenset(range(n)) - anomalous
-    if len(anomalous) <= len(normal):
-        return f"{name} without {', '.join(map(str, sorted(anomalous)))}"
-    return f"{name}, only {', '.join(map(str, sorted(normal)))} normal"
-
-
-def choose_classes(held_out: Sequence[int] | int | None, normal: Sequence[int] | int | None, n: int) -> frozenset[int]:
-    """The anomalous classes of a labelled set under either protocol.
-
-    Args:
-        held_out: classes that are anomalies, all others being normal; or None.
-        normal: the mirror: classes that are normal, all others being anomalies; or None.
-        n: number of classes.
-
-    Raises:
-        ValueError: both or neither given, a class outside 0..n-1, or nothing left on one side.
-    """
-    if (held_out is None) == (normal is None):
-        raise ValueError("give either held_out (classes that are anomalies) or normal (classes that are normal)")
-    given = held_out if normal is None else normal
-    classes = frozenset([given] if isinstance(given, int) else given or [])
-    if not classes or not classes < set(range(n)):
-        raise ValueError(f"classes must be some of 0..{n - 1}, not none and not all, got {sorted(classes)}")
-    return classes if normal is None else frozenset(range(n)) - classes

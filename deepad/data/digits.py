@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from deepad.data.base import DataModule, Rows, Splits, choose_classes, classes_title, deal
+from deepad.data.base import DataModule, Rows, Splits, deal
+from deepad.data.classes import choose_classes, classes_title
 
 
 class Digits(DataModule):

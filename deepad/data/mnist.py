@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepad.data.base import DataModule, Rows, Splits, choose_classes, classes_title, deal
+from deepad.data.base import DataModule, Rows, Splits, deal
+from deepad.data.classes import choose_classes, classes_title
 from deepad.errors import IncompatibleInstallError, InputError
 
 

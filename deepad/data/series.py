@@ -242,20 +242,21 @@ class Series(DataModule):
         """The steps of a split with their context, one stretch for each unbroken piece of each recording.
 
         Args:
-            split: `"val"`, `"calibration"` or `"test"`.
+            split: `"val"`, `"calibration"`, `"test"`, or `"all"`: all steps, those that trained too, as benchmarks that
+                score whole series have it.
         """
         self._read()
         found = []
         for recording, ends in zip(self._recordings, self._ends, strict=True):
-            home, first, last = self._span(PARTS.index(split), ends)
+            home, first, last = (0, 0, ends[-1]) if split == "all" else self._span(PARTS.index(split), ends)
             for segment in recording.line.segments():
                 start = max(first, segment.start)
                 wanted = recording.y[start : max(start, min(last, segment.stop))] == 0
-                for begin, end in _runs(wanted | (split == "test")):
+                for begin, end in _runs(wanted | (split in ("test", "all"))):
                     begin, end = begin + start, end + start
                     context = max(begin - self._size + 1, home, segment.start)
                     if (
-                        split != "test" and recording.y[context:begin].any()
+                        split not in ("test", "all") and recording.y[context:begin].any()
                     ):  # an anomaly is no context of a normal step
                         context = context + int(np.flatnonzero(recording.y[context:begin])[-1]) + 1
                     scored = np.arange(context, end) >= begin

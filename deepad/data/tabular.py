@@ -1,8 +1,9 @@
 """Tables: files or generated data whose rows are samples, with columns of numbers and of categories.
 
 What each column becomes is learned from the training rows alone, see `deepad.schema`. Rows are dealt at random, so
-calibration and test are exchangeable; `order="rows"` deals them in the order of the table instead, the later ones to
-test, which shows what drift does to a promise that rests on exchangeable rows.
+calibration and test are exchangeable. Two other orders show what drift does to a promise that rests on that: `"rows"`
+deals all normal rows in the order of the table, the later ones to test, and `"test-last"` takes the last ones for test
+and deals the others at random, which is the split of benchmarks that train on the first half (with `test_size=0.5`).
 
 Source of the sets in `.npz` files: Han et al., *ADBench: Anomaly Detection Benchmark*, NeurIPS 2022.
 """
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepad.data.base import DataModule, Index, Rows, Splits, deal
+from deepad.data.base import DataModule, Index, Rows, Splits, deal, require_size
 from deepad.data.files import find_tables, read_table, text_columns
 from deepad.errors import InputError
 from deepad.frames import is_anomaly, listed, require_frame, several
@@ -45,7 +46,10 @@ class Table(DataModule):
         missing: see `TableSchema.learn`.
         max_categories: see `TableSchema.learn`.
         test_size: share or number of normal rows kept for the test split.
-        order: deal the normal rows at `"random"`, or by `"rows"`: train, val, calibration, test in the table's order.
+        order: deal the normal rows at `"random"`, by `"rows"`: train, val, calibration, test in the table's order, or
+            `"test-last"`: the last ones are test, the others are dealt at random, and the sizes of val and calibration
+            are shares of these.
+        max_rows: most rows of the table that are used, a random sample in random order if there are more, >= 1.
         val_size: see `DataModule`.
         calibration_size: see `DataModule`.
         batch_size: see `DataModule`.
@@ -71,7 +75,8 @@ class Table(DataModule):
         missing: Literal["refuse", "median"] = "refuse",
         max_categories: int = 64,
         test_size: int | float = 0.2,
-        order: Literal["random", "rows"] = "random",
+        order: Literal["random", "rows", "test-last"] = "random",
+        max_rows: int | None = None,
         val_size: int | float = 0.1,
         calibration_size: int | float = 0.2,
         batch_size: int = 256,
@@ -87,8 +92,10 @@ class Table(DataModule):
         )
         if (path is None) == (generator is None) or (generator is None and generator_args):
             raise ValueError("give either path or generator, and generator_args with a generator only")
-        if order not in ("random", "rows"):
-            raise ValueError(f"order must be random or rows, got {order!r}")
+        if order not in ("random", "rows", "test-last"):
+            raise ValueError(f"order must be random, rows or test-last, got {order!r}")
+        if max_rows is not None and (type(max_rows) is not int or max_rows < 1):
+            raise ValueError(f"max_rows must be a whole number of at least 1, got {max_rows!r}")
         self.paths = [path] if isinstance(path, str) else list(path or [])
         self.generator, self.generator_args = generator, generator_args or {}
         self.label = "label" if label is None and generator is not None else label
@@ -96,7 +103,7 @@ class Table(DataModule):
         self.ignore = [*several(ignore), *["pattern"] * (generator is not None)]
         self.categorical = several(categorical)
         self.missing, self.max_categories = missing, max_categories
-        self.test_size, self.order = test_size, order
+        self.test_size, self.order, self.max_rows = test_size, order, max_rows
 
     @property
     def schema(self) -> TableSchema:
@@ -125,6 +132,8 @@ class Table(DataModule):
             InsufficientCalibrationError: the splits ask for more rows than there are.
         """
         table = self._read()
+        if self.max_rows is not None and table.num_rows > self.max_rows:
+            table = table.take(np.random.default_rng(self.seed).permutation(table.num_rows)[: self.max_rows])
         y = self._labels(table)
         unknown = [name for name in self.ignore if name not in table.column_names]
         if unknown:
@@ -179,7 +188,14 @@ class Table(DataModule):
 
     def _deal(self, normal: Index) -> list[Index]:
         """Rows of train, val, calibration and test out of the normal rows (n,)."""
-        val, calibration, test, train = deal(normal, [self.val_size, self.calibration_size, self.test_size], self.seed)
+        sizes = [self.val_size, self.calibration_size]
+        if self.order == "test-last":
+            require_size(self.test_size)
+            share = isinstance(self.test_size, float)
+            first = round((1 - self.test_size) * len(normal)) if share else max(len(normal) - int(self.test_size), 0)
+            val, calibration, train = deal(normal[:first], sizes, self.seed)
+            return [train, val, calibration, normal[first:]]
+        val, calibration, test, train = deal(normal, [*sizes, self.test_size], self.seed)
         if self.order == "rows":
             return np.split(normal, np.cumsum([len(train), len(val), len(calibration)]))
         return [train, val, calibration, test]

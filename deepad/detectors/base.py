@@ -21,7 +21,7 @@ from torch import Tensor
 
 from deepad.detectors.learned import require_spread, require_touched
 from deepad.errors import ArtifactUnsafeError, InputError, LearningError, NotFittedError
-from deepad.fingerprint import Fingerprints
+from deepad.fingerprint import Fingerprints, united
 from deepad.loaders import fingerprint_loader, in_order, only_x
 from deepad.nn import RunningMean, Scaling, ScalingKind
 from deepad.rooms import members
@@ -185,11 +185,9 @@ class Detector(pl.LightningModule, ABC):
             raise InputError(
                 "no validation data: training stops on the normal validation loss, so give val_dataloaders"
             )
-        seen = [] if self.fit_rows is None else [self.fit_rows]
-        seen += [
-            fingerprint_loader(loader, self.shape) for loader in [train, *(val if isinstance(val, list) else [val])]
-        ]
-        self.fit_rows = np.unique(np.concatenate(seen))
+        loaders = [train, *(val if isinstance(val, list) else [val])]
+        seen = np.sort(np.concatenate([fingerprint_loader(loader, self.shape) for loader in loaders]))
+        self.fit_rows = seen if self.fit_rows is None else united(self.fit_rows, seen)
         if not bool(self.scaling.fitted):
             self.scaling.fit(in_order(train), indicators=getattr(schema, "indicators", ()))
 

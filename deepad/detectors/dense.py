@@ -11,14 +11,15 @@ Source: Rumelhart, Hinton, Williams, *Learning internal representations by error
 features with denoising autoencoders*, 2008.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deepad.detectors.base import Detector
-from deepad.detectors.residuals import ErrorKind, ReconstructionError, ScoreKind, require_unit_range
+from deepad.detectors.residuals import ErrorKind, GaussianErrors, ReconstructionError, ScoreKind, require_unit_range
 from deepad.nn import ScalingKind, mlp
 
 
@@ -34,7 +35,8 @@ class DenseAutoencoder(Detector):
         dropout: share of hidden units dropped in training, in [0, 1).
         noise: standard deviation of the Gaussian noise added to u in training, in scaled units, >= 0.
         loss: `"squared"`, `"absolute"` or `"bernoulli"`, see `deepad.detectors.residuals.ReconstructionError`.
-        score: `"error"` or `"relative"`, see there.
+        score: `"error"` or `"relative"`, see there, or `"gaussian"`, the squared Mahalanobis distance of the errors
+            u - v under a Gaussian fitted on normal validation errors (`residuals.GaussianErrors`), for all but images.
         scaling: see `Detector`; the default suits the loss (`"range"` for bernoulli and images, else `"standard"`).
         lr: see `Detector`.
         weight_decay: see `Detector`.
@@ -55,7 +57,7 @@ class DenseAutoencoder(Detector):
         dropout: float = 0.0,
         noise: float = 0.0,
         loss: ErrorKind = "squared",
-        score: ScoreKind = "error",
+        score: ScoreKind | Literal["gaussian"] = "error",
         scaling: ScalingKind | None = None,
         lr: float = 2e-3,
         weight_decay: float = 1e-2,
@@ -72,7 +74,14 @@ class DenseAutoencoder(Detector):
         decoder_dims = tuple(reversed(hidden_dims)) if decoder_dims is None else decoder_dims
         self.encoder = mlp([size, *hidden_dims, latent_dim], activation=activation, dropout=dropout)
         self.decoder = mlp([latent_dim, *decoder_dims, size], activation=activation, dropout=dropout)
-        self.error = ReconstructionError(loss, score)
+        if score == "gaussian" and (len(self.shape) == 3 or loss == "bernoulli"):
+            raise ValueError(
+                f"score='gaussian' is for errors of tables and windows, got samples of shape {self.shape} and "
+                f"loss={loss!r}: use 'error' or 'relative'"
+            )
+        self.error = ReconstructionError(loss, "error" if score == "gaussian" else score)
+        steps, width = (1, *self.shape)[-2:]
+        self.errors = GaussianErrors((steps, width)) if score == "gaussian" else None
         self.noise = noise
 
     def loss(self, x: Tensor) -> Tensor:
@@ -83,6 +92,8 @@ class DenseAutoencoder(Detector):
 
     def contributions(self, x: Tensor) -> Tensor:
         """Error of each part of x, divided by what `score` says: (B, *shape), >= 0."""
+        if self.errors is not None:
+            return self.errors.contributions(self._errors(x)).view(x.shape)
         return self.error.contributions(*self._rebuilt(x)).view(x.shape)
 
     def features(self, x: Tensor) -> Tensor:
@@ -94,6 +105,16 @@ class DenseAutoencoder(Detector):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decoder output for x, in raw units."""
         return self.scaling.inverse(self.error.mean(self._rebuilt(x)[1]).view(x.shape))
+
+    def learn_residuals(self, batches: Iterable[Tensor]) -> None:
+        """The Gaussian of the errors, for `score="gaussian"`."""
+        if self.errors is not None:
+            self.errors.learn(map(self._errors, batches))
+
+    def _errors(self, x: Tensor) -> Tensor:
+        """u - v as the Gaussian takes them, (B, 1, D) or (B, T, C)."""
+        u, v = self._rebuilt(x)
+        return (u - v).view(len(x), *(1, *self.shape)[-2:])
 
     def _rebuilt(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled u and decoder output v, (B, D)."""

@@ -22,6 +22,8 @@ from deepad.nn import steady_matmul
 ErrorKind = Literal["squared", "absolute", "bernoulli"]
 ScoreKind = Literal["error", "relative"]
 
+LEAST_ERROR = 0.01
+"""Least standard deviation of an error, in scaled units: what never varied is no emergency when it moves a little."""
 ENERGY_FLOOR = 0.01
 """Least energy of one part of x, in scaled units: an empty sample must not divide by nothing."""
 
@@ -147,7 +149,7 @@ class GaussianErrors(nn.Module):
         size = central.diagonal(dim1=1, dim2=2).mean(1).clamp_min(0).sqrt()
         step = (size / size.mean().clamp_min(1e-12)).clamp_min(1e-2)
         covariance = (central / step.square()[:, None, None]).mean(0)
-        covariance.diagonal().clamp_(min=1e-12)  # a channel without errors must not be infinitely sure
+        covariance.diagonal().clamp_(min=LEAST_ERROR**2)  # a channel without errors must not be infinitely sure
         spread = covariance.diagonal().sqrt()  # channels of very different sizes shrink as equals
         # by the number of windows: one step apart, as validation windows are, that is how many steps there are
         correlation = _shrunk(covariance / (spread[:, None] * spread), n)

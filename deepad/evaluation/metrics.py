@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepad.errors import InputError
+from deepad.evaluation.ranking import ranking
 from deepad.scoring.verdict import Verdict
 
 LAW_LEVEL = 0.99
@@ -25,10 +25,11 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
     Returns:
         `n`, `n_anomalies`, `n_invalid` and `n_unscored` (rows that could not be judged, and steps that no window
         scores: they are in no other number);
-        `ranking`: `auroc` and `average_precision` in [0, 1], None where only one class is present;
+        `ranking`: what `deepad.evaluation.ranking.ranking` says of the scores, whatever the threshold;
         `at_threshold`: `alpha`, `threshold`, `false_alarms` of `n_normal`, `false_alarm_rate`, the range `law_99` of
         false alarms that the exact law gives 99 % (BetaBinomial), whether they lie `inside_law_99` (both None where
-        nothing is promised), and `recall`, `precision`, None where nothing can be divided by.
+        nothing is promised), `hits` of `n_anomalies`, `recall`, `precision` and `f1`, None where nothing can be
+        divided by.
 
     Raises:
         InputError: labels that are not 0 or 1, or another number of them.
@@ -42,20 +43,15 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
         raise InputError("labels must be 0 (normal) or 1 (anomaly)")
     valid = ~np.isnan(verdict.p_value)
     score, flagged, anomaly = verdict.score[valid], verdict.flagged[valid], labels[valid] == 1
-    both = anomaly.any() and not anomaly.all()
     false_alarms, hits = int((flagged & ~anomaly).sum()), int((flagged & anomaly).sum())
     normals, anomalies = int((~anomaly).sum()), int(anomaly.sum())
     law = verdict.future_alarms(labels == 0, level=LAW_LEVEL)
-    finite = np.nan_to_num(score, posinf=np.finfo(np.float64).max, neginf=np.finfo(np.float64).min)  # ranks are kept
     return {
         "n": len(labels),
         "n_anomalies": int((labels == 1).sum()),
         "n_invalid": int(verdict.invalid.sum()),
         "n_unscored": verdict.n_unscored,
-        "ranking": {
-            "auroc": float(roc_auc_score(anomaly, finite)) if both else None,
-            "average_precision": float(average_precision_score(anomaly, finite)) if both else None,
-        },
+        "ranking": ranking(anomaly, score),
         "at_threshold": {
             "alpha": verdict.alpha,
             "threshold": verdict.threshold if isinstance(verdict.threshold, float) else None,
@@ -64,7 +60,10 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
             "false_alarm_rate": false_alarms / normals if normals else None,
             "law_99": list(law) if law else None,
             "inside_law_99": law[0] <= false_alarms <= law[1] if law else None,
+            "n_anomalies": anomalies,
+            "hits": hits,
             "recall": hits / anomalies if anomalies else None,
             "precision": hits / (hits + false_alarms) if hits + false_alarms else None,
+            "f1": 2 * hits / (hits + false_alarms + anomalies) if anomalies else None,
         },
     }

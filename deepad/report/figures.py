@@ -125,6 +125,51 @@ def reconstructions(
     return figure
 
 
+def critical_difference(
+    names: Sequence[str], ranks: ArrayLike, difference: float, groups: Sequence[Sequence[int]]
+) -> Figure:
+    """Mean ranks of models on a line, with bars over those that cannot be told apart.
+
+    Args:
+        names: of the M models.
+        ranks: (M,) mean ranks, 1 = best.
+        difference: mean ranks that differ by more than this differ by more than chance; drawn as a ruler.
+        groups: positions of models that cannot be told apart.
+
+    Source: Demšar, *Statistical comparisons of classifiers over multiple data sets*, 2006, figure 1.
+    """
+    mean = np.asarray(ranks, float)
+    order = np.argsort(mean, kind="stable")
+    half = (len(order) + 1) // 2
+    bars = [group for group in groups if len(group) > 1]
+    top = 1.0 + 0.35 * len(bars)
+    figure = Figure(figsize=(7.2, 0.9 + 0.24 * half + 0.16 * len(bars)), layout="constrained")
+    axes = figure.subplots()
+    low, high = 1.0, float(max(len(order), 2))
+    axes.plot([low, high], [0, 0], color=LINE, linewidth=1)
+    for tick in MaxNLocator(integer=True, nbins=8).tick_values(low, high):
+        if low <= tick <= high:
+            axes.plot([tick, tick], [0, 0.25], color=LINE, linewidth=1)
+            axes.text(tick, 0.4, f"{tick:g}", ha="center", va="bottom", fontsize=8)
+    axes.plot([low, low + difference], [1.9, 1.9], color=LINE, linewidth=2)
+    axes.text(low + difference / 2, 2.05, f"critical difference {difference:.2f}", ha="center", va="bottom", fontsize=8)
+    for place, model in enumerate(order):
+        left = place < half
+        depth = -(top + (place if left else len(order) - 1 - place))
+        end = low - 0.02 * (high - low) if left else high + 0.02 * (high - low)
+        axes.plot([mean[model], mean[model], end], [0, depth, depth], color=LINE, linewidth=0.7)
+        axes.text(end, depth, f" {names[model]} ({mean[model]:.2f}) ", ha="right" if left else "left", va="center",
+                  fontsize=8)  # fmt: skip
+    for number, group in enumerate(bars):
+        ends = mean[list(group)]
+        height = -0.35 * (number + 1)
+        axes.plot([ends.min() - 0.03, ends.max() + 0.03], [height, height], color=NORMAL, linewidth=4,
+                  solid_capstyle="round")  # fmt: skip
+    axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+    axes.axis("off")
+    return figure
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()

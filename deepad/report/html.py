@@ -1,6 +1,6 @@
-"""One self-contained page a run: what was trained, what is promised, what was kept, and the figures.
+"""Self-contained pages: no script, no network, opens from disk; light and dark follow the reader's setting.
 
-No script, no network, opens from disk; light and dark follow the reader's setting. The template is `page.html`.
+Each page is a template beside this file, with `base.html` around it and the style of `style.css` in it.
 """
 
 from base64 import b64encode
@@ -12,19 +12,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 
-def render(page: dict[str, Any], figures: Sequence[tuple[Figure, str, str]]) -> str:
-    """The page as one HTML text.
+def render(template: str, page: dict[str, Any], figures: Sequence[tuple[Figure, str, str]]) -> str:
+    """A page as one HTML text.
 
     Args:
-        page: `title`, `subtitle`, `promise`, `assumptions`, `kept` (None or `text` and `inside`), `better` (a note
-            or nothing), `rows` (`name`, `cells`) and `provenance` (pairs).
+        template: its file.
+        page: what the template names.
         figures: figure, alternative text and caption of each.
     """
     environment = Environment(
         loader=PackageLoader("deepad.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     drawn = [{"data": _png(figure), "alt": alt, "caption": caption} for figure, alt, caption in figures]
-    return environment.get_template("page.html").render(**page, figures=drawn)
+    return environment.get_template(template).render(**page, figures=drawn)
 
 
 def _png(figure: Figure) -> str:

@@ -30,7 +30,7 @@ def page(
         y: labels (n_test,), 1 = anomaly.
         folder: of the run; the logs of the training are read from there, if there are any.
     """
-    return html.render(_statements(metrics), _figures(detector, data, verdict, y, folder))
+    return html.render("page.html", _statements(metrics), _figures(detector, data, verdict, y, folder))
 
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:

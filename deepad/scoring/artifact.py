@@ -30,7 +30,7 @@ from deepad.errors import ArtifactCorruptError, ArtifactError, ArtifactUnsafeErr
 
 Arrays = Mapping[str, NDArray[Any]]
 
-SCHEMA = 3
+SCHEMA = 4
 MANIFEST_LIMIT = 1 << 20
 HEADER_LIMIT = 1 << 20
 MAX_DEPTH = 16

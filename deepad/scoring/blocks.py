@@ -4,17 +4,17 @@ Matrix kernels choose their order of summation by the size of a batch, so a row 
 Every block is therefore filled up to `BLOCK` rows: a row has the same bits alone, in any batch and in any order.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from deepad.baselines.base import Baseline
+from deepad.baselines.base import Baseline, filled
 from deepad.detectors.base import Detector
 from deepad.scoring.conformal import Scores
-
-BLOCK = 256
 
 Model = Detector | Baseline
 
@@ -22,37 +22,31 @@ Model = Detector | Baseline
 def score_block(model: Model, block: NDArray[Any]) -> Scores:
     """Scores (B,) of at most `BLOCK` samples (B, *shape)."""
     if isinstance(model, Baseline):
-        return model.score(_filled(block, np.float64))[: len(block)]
-    return _detect(model, block, lambda x: model.score(x))
+        return model.score(block)
+    return detect(model, block, model.score)
 
 
 def score_steps_of_block(model: Model, block: NDArray[Any], *, last: bool = False) -> Scores:
     """What each step, or only the last, adds to the score of its window: (B, T) or (B, 1) of at most `BLOCK` windows.
 
-    Raises:
-        InputError: a baseline that does not split its score over its input.
+    A model that does not split its score is taken to spread it evenly over the steps.
     """
     chosen = slice(-1, None) if last else slice(None)
     if isinstance(model, Baseline):
-        parts = model.contributions(_filled(block, np.float64))
-        return np.asarray(parts[: len(block), chosen].sum(2))
-    return _detect(model, block, lambda x: model.contributions(x)[:, chosen].sum(2, dtype=torch.float64))
+        if model.explains:
+            return np.asarray(model.contributions(block)[:, chosen].sum(2))
+        steps = block.shape[1]
+        return np.repeat(model.score(block)[:, None] / steps, 1 if last else steps, axis=1)
+    return detect(model, block, lambda x: model.contributions(x)[:, chosen].sum(2, dtype=torch.float64))
 
 
-def _detect(model: Detector, block: NDArray[Any], function: Any) -> Scores:
+def detect(model: Detector, block: NDArray[Any], function: Callable[[Tensor], Tensor]) -> Scores:
+    """What a function makes of at most `BLOCK` samples (B, *shape) on the device of a detector in evaluation mode."""
     training = model.training
     if training:
         model.eval()
     with torch.inference_mode(), np.errstate(over="ignore"):  # a value too large for float32 scores +inf
-        score = function(torch.from_numpy(_filled(block, np.float32)).to(model.device))
+        score = function(torch.from_numpy(filled(block, np.float32)).to(model.device))
     if training:
         model.train()
     return np.asarray(score[: len(block)].double().cpu().numpy())
-
-
-def _filled(block: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
-    """The block with its last row repeated up to `BLOCK` rows."""
-    filled = np.empty((BLOCK, *block.shape[1:]), dtype)
-    filled[: len(block)] = block
-    filled[len(block) :] = block[-1]
-    return filled

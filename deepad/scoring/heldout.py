@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.baselines.base import BLOCK
 from deepad.channels import SeriesSchema
 from deepad.data.windows import StepRule, windows_of
 from deepad.errors import DataLeakError, InputError
-from deepad.fingerprint import Fingerprints, fingerprint_rows
+from deepad.fingerprint import Fingerprints, fingerprint_rows, recurring
 from deepad.schema import TableSchema
-from deepad.scoring.blocks import BLOCK, Model, score_block
+from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import Scores
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.inputs import as_series, in_blocks
@@ -88,8 +89,11 @@ def _watched(blocks: Iterable[NDArray[Any]], seen: list[Fingerprints]) -> Iterat
 
 
 def check_disjoint(fit_rows: Fingerprints, calibration_rows: Fingerprints) -> None:
-    """Raise `DataLeakError` if rows that fitted a model are among those that calibrate it."""
-    shared = np.isin(calibration_rows, fit_rows)
+    """Raise `DataLeakError` if rows that fitted a model are among those that calibrate it.
+
+    Values that recur by themselves (`deepad.fingerprint.recurring`) do not count.
+    """
+    shared = np.isin(calibration_rows, np.setdiff1d(fit_rows, recurring(fit_rows)))
     if shared.any():
         raise DataLeakError(
             f"{int(shared.sum())} of {len(calibration_rows)} calibration rows trained or selected this model (first at "

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 import deepad
 from deepad.data.windows import StepRule
 from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
-from deepad.rooms import members
 from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import Model
 from deepad.scoring.budget import Budget
@@ -19,7 +18,7 @@ from deepad.scoring.conformal import Calibration
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.groups import OTHER, AnyCalibration, GroupedCalibration
-from deepad.scoring.models import CONTRACTS, model_id, rebuild, schema_from_dict
+from deepad.scoring.models import digest_of_model, known_models, model_id, rebuild, schema_from_dict
 
 MANIFEST = "scorer.json"
 FORMAT = "deepad.scorer"
@@ -37,7 +36,7 @@ def write_scorer(folder: str | Path, description: dict[str, Any], model: Model, 
         InputError: the folder cannot be written, or the model is of a class that `read_scorer` would not find.
     """
     room, tag = description["model"]["room"], description["model"]["tag"]
-    if members(room, CONTRACTS[room]).get(tag) is not type(model):
+    if known_models(room).get(tag) is not type(model):
         raise InputError(
             f"{tag} is not one of deepad's {room}, so what is saved could not be loaded: "
             f"add it to deepad/{room} as one file"
@@ -64,15 +63,17 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
         folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=frozenset({"model", "calibration"})
     )
     with describing(folder):
-        model = rebuild(document["model"], arrays["model"])
-        if document["id"] != model_id(model):
+        if document["id"] != digest_of_model(document["model"], arrays["model"]):
             raise ValueError("the model is not the one the manifest names")
-        name, events = document["groups"], document["events"]
+        model = rebuild(_migrated(document["model"], document["schema"]), arrays["model"])
+        held, name, events = document["calibration"], document["groups"], document["events"]
+        if held["scorer_id"] == document["id"]:  # this version may describe the model in other words
+            held = {**held, "scorer_id": model_id(model)}
         if name is not None and not isinstance(name, str):
             raise ValueError("groups are named by text")
         return {
             "model": model,
-            "calibration": _calibration(document["calibration"], arrays["calibration"]["scores"]),
+            "calibration": _calibration(held, arrays["calibration"]["scores"]),
             "decision": Decision.from_dict(document["decision"]),
             "provenance": _provenance(document["data"]),
             "steps": None if document["steps"] is None else StepRule(**document["steps"]),
@@ -80,6 +81,13 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
             "events": None if events is None else EventRule.from_dict(events),
             "groups": name,
         }
+
+
+def _migrated(model: dict[str, Any], schema: int) -> dict[str, Any]:
+    """The model entry as this version would write it."""
+    if schema < 4 and model.get("room") == "baselines":  # which took raw units and had no choice
+        return {**model, "arguments": {"scaling": "none", **model["arguments"]}}
+    return model
 
 
 class describing:  # a context manager, which reads as a verb

@@ -1,5 +1,6 @@
 """Models as they are kept: what describes one, its digest, and the way back."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,38 +13,75 @@ from deepad.rooms import members
 from deepad.schema import TableSchema
 from deepad.scoring.artifact import canonical_json, sha256
 from deepad.scoring.blocks import Model
+from deepad.scoring.composed import Composed, Ensemble, Hybrid
 
+COMPOSED: dict[str, type[Composed]] = {"Ensemble": Ensemble, "Hybrid": Hybrid}
 CONTRACTS = {"detectors": "Detector", "baselines": "Baseline"}
 Schema = TableSchema | SeriesSchema
 
 
 def model_id(model: Model) -> str:
     """SHA-256 over class, arguments, shape and state arrays."""
-    arrays = {
-        name: [array.dtype.str, list(array.shape), sha256(array.tobytes())]
-        for name, array in model.state_arrays().items()
-    }
-    return sha256(canonical_json([describe(model), arrays]))
+    return digest_of_model(describe(model), model.state_arrays())
+
+
+def digest_of_model(description: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """The id of a model as a manifest describes it, which may have been another version's words."""
+    held = {name: [array.dtype.str, list(array.shape), sha256(array.tobytes())] for name, array in arrays.items()}
+    return sha256(canonical_json([description, held]))
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Room, tag, arguments and shape of a model, as plain values."""
-    room, arguments = ("detectors", dict(model.hparams)) if isinstance(model, Detector) else ("baselines", model.params)
-    return {"room": room, "tag": type(model).__name__, "arguments": plain_values(arguments), "shape": list(model.shape)}
+    """Room, tag, arguments and shape of a model, as plain values, and what its parts are if it is made of some."""
+    if isinstance(model, Detector):
+        room, arguments = "detectors", dict(model.hparams)
+    else:
+        room, arguments = "composed" if isinstance(model, Composed) else "baselines", model.params
+    parts = {name: describe(part) for name, part in model.parts.items()} if isinstance(model, Composed) else {}
+    known = {
+        "room": room,
+        "tag": type(model).__name__,
+        "arguments": plain_values(arguments),
+        "shape": list(model.shape),
+    }
+    return known | ({"parts": parts} if parts else {})
 
 
-def rebuild(description: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Model:
+def known_models(room: str) -> Mapping[str, type]:
+    """The classes that a manifest may name in a room, by tag."""
+    return COMPOSED if room == "composed" else members(room, CONTRACTS[room]) if room in CONTRACTS else {}
+
+
+def rebuild(description: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Model:
     """The model a manifest describes: one of ours, by its tag."""
-    if description.keys() != {"room", "tag", "arguments", "shape"}:
+    room = description.get("room") if isinstance(description, dict) else None
+    known = {"room", "tag", "arguments", "shape"} | ({"parts"} if room == "composed" else set())
+    if room is None or description.keys() != known:
         raise ValueError("the model entry is malformed")
-    tag, room = description["tag"], description["room"]
-    known = members(room, CONTRACTS[room]) if room in CONTRACTS else {}
-    if tag not in known:
+    tag = description["tag"]
+    kind = known_models(room).get(tag)
+    if kind is None:
         raise ValueError(f"no model called {str(tag)[:60]!r} in this version of deepad")
-    model: Model = known[tag].from_state(description["arguments"], arrays)  # type: ignore[attr-defined]
-    if isinstance(model, Baseline):
-        model.shape = tuple(description["shape"])
+    arguments, shape = description["arguments"], description["shape"]
+    model: Model
+    if issubclass(kind, Composed):
+        parts, rest = {}, dict(arrays)
+        for name, part in description["parts"].items():
+            own = {key: rest.pop(key) for key in arrays if key.startswith(f"{name}.")}
+            parts[name] = rebuild(part, {key.removeprefix(f"{name}."): array for key, array in own.items()})
+        model = kind.of_parts(parts, arguments, rest)
+    elif issubclass(kind, Baseline):
+        model = kind.from_state(arguments, arrays, shape)
+    else:
+        model = kind.from_state(arguments, arrays)  # type: ignore[attr-defined]
+    if list(model.shape) != shape:
+        raise ValueError("the model takes samples of another shape than the manifest says")
     return model
+
+
+def in_float32(model: Model) -> bool:
+    """Whether a score has the rounding noise of float32: that of a detector, or of what is made of one."""
+    return isinstance(model, Detector) or (isinstance(model, Composed) and any(map(in_float32, model.parts.values())))
 
 
 def schema_from_dict(document: Any) -> Schema | None:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepad.baselines.base import BLOCK
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, require_fitted
 from deepad.errors import CalibrationMismatchError, InputError
 from deepad.frames import as_frame
 from deepad.schema import TableSchema
 from deepad.scoring import calibrating
-from deepad.scoring.blocks import BLOCK, Model, score_block
+from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
@@ -28,7 +29,7 @@ from deepad.scoring.heldout import score_samples, score_stretches
 from deepad.scoring.inputs import as_samples, as_series, in_blocks
 from deepad.scoring.judging import judge
 from deepad.scoring.manifest import describing, read_scorer, write_scorer
-from deepad.scoring.models import Schema, describe, model_id, require_fit, schema_from_dict
+from deepad.scoring.models import Schema, describe, in_float32, model_id, require_fit, schema_from_dict
 from deepad.scoring.steps import StepScorer, score_rows, score_series
 from deepad.scoring.verdict import Verdict
 
@@ -159,8 +160,7 @@ class Scorer:
             parts = [scores]
         else:
             parts, rows = score_stretches(model, x, inputs, steps, events)
-        shared: dict[str, Any] = {"tie_rtol": TIE_RTOL if isinstance(model, Detector) else 1e-9}
-        shared["scorer_id"] = model_id(model)
+        shared: dict[str, Any] = {"tie_rtol": TIE_RTOL if in_float32(model) else 1e-9, "scorer_id": model_id(model)}
         calibration = calibrating.calibrated(parts, events, grouping, min_group, steps is not None, shared)
         provenance = calibrating.provenance_of(rows, model.fit_rows, budget, volume)
         name = None if grouping is None else grouping.name

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.baselines.base import BLOCK
 from deepad.data.windows import StepRule, StepWindows
-from deepad.scoring.blocks import BLOCK, Model, score_block, score_steps_of_block
+from deepad.scoring.blocks import Model, score_block, score_steps_of_block
 from deepad.scoring.conformal import Scores
 from deepad.scoring.eventrule import EventRule
 

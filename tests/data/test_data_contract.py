@@ -6,10 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepad import Scorer
+from deepad.baselines import KNearestNeighbors, MeanDistance
 from deepad.data import MNIST, Digits, FashionMNIST, Series, Table
-from deepad.data.base import DataModule, EpochShuffle, Rows, Splits, choose_classes, deal
+from deepad.data.base import DataModule, EpochShuffle, Rows, Splits, deal
+from deepad.data.classes import choose_classes
 from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
+from deepad.fingerprint import recurring, united
 from deepad.rooms import members
+from deepad.scoring.composed import Ensemble
+from deepad.scoring.heldout import check_disjoint
 
 
 class Doubled(DataModule):
@@ -136,6 +142,68 @@ def test_copies_of_calibration_and_test_rows_leave_train_and_val():
     assert data.splits.train.index.tolist() == [0, 3]
     assert data.splits.val.index.tolist() == [5]
     assert data.dropped == 3
+
+
+def at_rest(n=600, share=1 / 3, seed=0):
+    """Rows of two numbers, a share of which is the same row far from all others."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, 2)).astype(np.float32)
+    rows[rng.permutation(n)[: round(share * n)]] = 30.0
+    return rows
+
+
+def test_a_row_that_recurs_by_itself_stays_in_training_and_refuses_no_calibration():
+    rows = at_rest()
+    data = Doubled(rows, [300, 60, 120, 120])
+    assert data.splits.train.index.tolist() == list(range(300))
+    assert data.splits.val.index.tolist() == list(range(300, 360))
+    assert data.dropped == 0
+    train, val = rows[:300], rows[300:360]
+    members = {"a": MeanDistance().fit(train), "b": KNearestNeighbors().fit(train)}
+    for model in (members["a"], MeanDistance().fit(rows[:360]), Ensemble(members).fit(val)):
+        Scorer.calibrate(model, data.calibration_dataloader())
+        with pytest.raises(DataLeakError, match="1 of 121 calibration rows trained or selected this model"):
+            Scorer.calibrate(model, np.concatenate([rows[360:480], train[train[:, 0] < 30][:1]]))
+
+
+@pytest.mark.parametrize("copies", [2, 5, 20])
+def test_rows_of_a_table_that_was_copied_are_dropped_or_refused(copies):
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(np.repeat(rng.normal(size=(40, 2)), copies, axis=0)).astype(np.float32)
+    data = Doubled(rows, [len(rows) // 2, len(rows) // 8, len(rows) // 8, len(rows) // 4])
+    if copies == 20:
+        with pytest.raises(DataLeakError, match="remove duplicates first"):
+            _ = data.splits
+    else:
+        held_back = np.concatenate([data.splits.calibration.fingerprints(), data.splits.test.fingerprints()])
+        assert not np.isin(data.fit_fingerprints(), held_back).any()
+        assert data.dropped > 10
+    with pytest.raises(DataLeakError, match="40 of 40"):
+        Scorer.calibrate(MeanDistance().fit(rows), np.unique(rows, axis=0))
+
+
+@given(
+    counts=st.lists(st.integers(1, 12), max_size=40),
+    singles=st.integers(0, 900),
+    shares=st.tuples(*[st.integers(1, 9)] * 4),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_whatever_repeats_itself_no_row_that_stays_refuses_the_calibration(counts, singles, shares, seed):
+    values = np.repeat(np.arange(len(counts) + singles), [*counts, *[1] * singles])
+    rows = np.random.default_rng(seed).permutation(values)[:, None]
+    ends = np.cumsum([0, *shares]) * len(rows) // sum(shares)
+    data = Doubled(rows, np.diff(ends).tolist())
+    try:
+        splits = data.splits
+    except (DataLeakError, InputError):  # nothing else was left
+        return
+    train, val, calibration, test = (split.fingerprints() for split in vars(splits).values())
+    for fitted in (train, np.concatenate([train, val]), united(train, val)):
+        check_disjoint(fitted, calibration)
+        shared = np.intersect1d(fitted, np.concatenate([calibration, test]))
+        assert np.isin(shared, recurring(fitted)).all(), "only what recurs is on both sides"
+    assert len(train) + len(val) + len(calibration) + len(test) + data.dropped == len(rows)
 
 
 def test_a_split_of_nothing_but_copies_is_refused():

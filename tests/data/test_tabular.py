@@ -6,11 +6,14 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import stats
 from test_data_contract import check_contract
 
+from deepad import Scorer
+from deepad.baselines import KNearestNeighbors
 from deepad.data import Table
 from deepad.data.files import read_table
-from deepad.errors import InputError, InsufficientCalibrationError
+from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
 from deepad.schema import TableSchema
 
 
@@ -132,6 +135,105 @@ def test_in_order_of_rows_later_normal_rows_are_tested(tmp_path):
     assert [len(part) for part in parts] == [95, 19, 38, 38]
 
 
+@pytest.mark.parametrize(("test_size", "n_test"), [(0.5, 95), (0.2, 38), (30, 30), (0.001, 0)])
+def test_the_last_normal_rows_are_tested_and_the_others_are_dealt_at_random(tmp_path, test_size, n_test):
+    path = write(people(), tmp_path / "people.csv")
+    data, other = (
+        Table(path, label="label", order="test-last", test_size=test_size, calibration_size=0.25, seed=seed)
+        for seed in (0, 1)
+    )
+    check_contract(data)
+    splits, normal = data.splits, np.flatnonzero(np.arange(200) % 20 != 19)
+    early = normal[: 190 - n_test]
+    assert splits.test.index[data.test_labels() == 0].tolist() == normal[190 - n_test :].tolist()
+    assert data.test_labels().sum() == 10
+    parts = [splits.train.index, splits.val.index, splits.calibration.index]
+    assert sorted(torch.cat(parts).tolist()) == early.tolist()
+    assert [len(part) for part in parts[1:]] == [round(0.1 * len(early)), round(0.25 * len(early))]
+    assert torch.equal(splits.test.index, other.splits.test.index)
+    assert not torch.equal(splits.calibration.index, other.splits.calibration.index)
+
+
+@pytest.mark.parametrize(("test_size", "message"), [(190, "out of 0"), (500, "out of 0"), (189, "out of 1")])
+def test_a_test_split_that_leaves_nothing_before_it_is_refused(tmp_path, test_size, message):
+    data = Table(write(people(), tmp_path / "a.csv"), label="label", order="test-last", test_size=test_size, val_size=1)
+    with pytest.raises(InsufficientCalibrationError, match=message):
+        _ = data.splits
+
+
+@pytest.mark.parametrize("test_size", [0, 1.0, -3, True, 1.5])
+def test_an_impossible_size_of_the_last_rows_is_refused(tmp_path, test_size):
+    data = Table(write(people(), tmp_path / "a.csv"), label="label", order="test-last", test_size=test_size)
+    with pytest.raises(ValueError, match="a split size is"):
+        _ = data.splits
+
+
+def test_of_more_rows_than_are_wanted_a_random_sample_is_used(tmp_path):
+    path = write(people(), tmp_path / "people.csv")
+
+    def used(**how):
+        data = Table(path, label="label", **how)
+        check_contract(data)
+        return data, np.sort(data.splits.test.x.numpy(), axis=0)
+
+    data, some = used(max_rows=120)
+    _, again = used(max_rows=120)
+    _, other = used(max_rows=120, seed=1)
+    whole, everything = used()
+    assert len(data.splits.test.x) == sum(len(rows) for rows in vars(data.splits).values()) == 120
+    assert np.isin(some[:, :2], everything[:, :2]).all()
+    assert np.array_equal(some, again)
+    assert not np.array_equal(some, other)
+    for enough in (200, 201):
+        data, all_rows = used(max_rows=enough)
+        assert np.array_equal(all_rows, everything)
+        assert data.describe() == whole.describe()
+
+
+@pytest.mark.parametrize("max_rows", [0, -1, 1.5, True, "100"])
+def test_an_impossible_number_of_rows_is_refused(max_rows):
+    with pytest.raises(ValueError, match="max_rows must be a whole number of at least 1, got"):
+        Table("a.csv", max_rows=max_rows)
+
+
+# ---- rows that recur -----------------------------------------------------------------------------------------------
+
+
+def resting(path, n=300, share=1 / 3):
+    """A file of numbers, a share of whose rows are the same, far from all others."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3))
+    x[rng.permutation(n)[: round(share * n)]] = 30.0
+    np.savez(path, X=x)
+    return str(path)
+
+
+def test_a_row_that_is_a_third_of_a_table_keeps_the_promised_false_alarm_rate_exactly(tmp_path):
+    """Over re-splits the alarms follow the law of ranks. Were that row dropped from training, it would be what stands
+    out most of all, and its ties would silence the alarms."""
+    path, alpha, n, m, replicas = resting(tmp_path / "a.npz"), 0.1, 59, 100, 300
+    counts = np.empty(replicas, int)
+    for seed in range(replicas):
+        data = Table(path, calibration_size=n, test_size=m, val_size=20, seed=seed)
+        model = KNearestNeighbors(3).fit(rows_of(data.splits.train).numpy())
+        scorer = Scorer.calibrate(model, data.calibration_dataloader(), alpha=alpha)
+        counts[seed] = scorer(data.test_dataloader()).flagged.sum()
+        assert data.dropped == 0
+    law = stats.betabinom(m, 6, 54)
+    edges = np.unique(law.ppf(np.arange(1, 8) / 8))
+    expected = np.diff(np.concatenate([[0], law.cdf(edges), [1]]))
+    cells = np.bincount(np.searchsorted(edges, counts), minlength=len(expected))
+    assert stats.chisquare(cells, replicas * expected).pvalue > 1e-5
+    assert abs(counts.mean() / m - alpha) <= 4.5 * counts.std() / m / np.sqrt(replicas)
+
+
+def test_a_table_that_was_copied_is_refused_all_the_same(tmp_path):
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    np.savez(tmp_path / "a.npz", X=np.tile(x, (20, 1)))
+    with pytest.raises(DataLeakError, match="is also a calibration or test row: remove duplicates first"):
+        _ = Table(str(tmp_path / "a.npz")).splits
+
+
 def test_without_labels_all_rows_are_normal(tmp_path):
     data = Table(write(people().drop_columns(["label"]), tmp_path / "people.csv"))
     check_contract(data)
@@ -212,7 +314,7 @@ def test_one_source_at_a_time(arguments):
 
 
 def test_an_unknown_order_is_refused():
-    with pytest.raises(ValueError, match="order must be random or rows, got 'time'"):
+    with pytest.raises(ValueError, match="order must be random, rows or test-last, got 'time'"):
         Table("a.csv", order="time")
 
 

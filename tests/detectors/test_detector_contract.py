@@ -13,12 +13,13 @@ from conftest import train
 from pytorch_lightning.callbacks import Callback
 from waves import Waves, rows_of
 
+from deepad.baselines.base import BLOCK
 from deepad.channels import SeriesSchema
 from deepad.detectors.base import Detector
 from deepad.errors import DataLeakError, InputError, LearningError, NotFittedError
 from deepad.rooms import members
 from deepad.schema import Column, TableSchema
-from deepad.scoring.scorer import BLOCK, Scorer
+from deepad.scoring.scorer import Scorer
 
 DETECTORS = members("detectors", "Detector")
 SHAPES = [(6,), (1, 8, 8), (12, 2)]

@@ -419,7 +419,7 @@ def test_artifacts_of_older_schemas_decide_as_they_did(folders, scorers, x, sche
     """Which knew neither tiers nor rules, groups, events, or what was asked."""
     folder = shutil.copytree(folders / "level", tmp_path / "old")
     document = json.loads((folder / MANIFEST).read_text())
-    assert document["schema"] == SCHEMA == 3
+    assert document["schema"] == SCHEMA == 4
     gone = ["events", "groups"] + (["steps", "inputs"] if schema == 1 else [])
     old = {key: value for key, value in document.items() if key not in gone} | {"schema": schema}
     old["decision"] = {key: old["decision"][key] for key in ("alpha", "kind", "delta")}

@@ -10,6 +10,7 @@ from conftest import train
 
 from deepad import Calibration, Scorer
 from deepad.baselines import PCAResidual
+from deepad.baselines.base import BLOCK
 from deepad.detectors import DenseAutoencoder
 from deepad.errors import (
     ArtifactCorruptError,
@@ -20,7 +21,6 @@ from deepad.errors import (
     NonFiniteScoreError,
 )
 from deepad.scoring.artifact import canonical_json, sealed
-from deepad.scoring.scorer import BLOCK
 
 
 @pytest.fixture(scope="module")

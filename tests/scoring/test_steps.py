@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepad.baselines import PCAResidual
+from deepad.baselines.base import BLOCK
 from deepad.data.windows import CAUSAL, RULES, StepRule
 from deepad.detectors import DenseAutoencoder, LSTMAutoencoder
-from deepad.scoring.blocks import BLOCK, score_block, score_steps_of_block
+from deepad.scoring.blocks import score_block, score_steps_of_block
 from deepad.scoring.steps import CHUNK, StepScorer, score_series
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=25)

@@ -1,0 +1,112 @@
+"""Distances to training rows: an anomaly is far from all of them, or farther than they are from each other.
+
+    KNearestNeighbors     score(x) = distance to the k-th nearest training row, or the mean of the k distances
+    LocalOutlierFactor    score(x) = mean over the k nearest rows o of   lrd(o) / lrd(x),
+                          lrd(x) = 1 / mean over them of max(k-distance(o), ||x - o||)
+
+Assumption: the training rows cover what is normal at the scale of the distances between them. Distances mean little
+where many features are noise; scaling matters. The local factor compares with the density nearby, so that a loose
+cluster does not count as anomalous, but a row between two clusters may be missed.
+
+Cost: all training rows are kept and searched, by a tree where features are few (`deepad.baselines.search`).
+
+Source: Ramaswamy, Rastogi, Shim, *Efficient algorithms for mining outliers from large data sets*, 2000 (k-th distance);
+Angiulli, Pizzuti, *Fast outlier detection in high dimensional spaces*, 2002 (mean of the k); Breunig, Kriegel, Ng,
+Sander, *LOF: identifying density-based local outliers*, 2000, definitions 3 to 7.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepad.baselines.base import (
+    Rows,
+    ScalingKind,
+    distance_parts,
+    require_one_of,
+    require_rows,
+    require_scaling,
+    require_whole,
+)
+from deepad.baselines.search import NearestPoints
+
+
+class KNearestNeighbors(NearestPoints):
+    """Distance to the k-th nearest training row in scaled units, >= 0.
+
+    Args:
+        n_neighbors: k, >= 1.
+        distance: `"largest"` of the k distances, or their `"mean"`.
+        scaling: see `Baseline`.
+    """
+
+    fitted = {"points": "N D"}
+
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        distance: Literal["largest", "mean"] = "largest",
+        scaling: ScalingKind = "standard",
+    ) -> None:
+        require_whole(1, n_neighbors=n_neighbors)
+        require_one_of(("largest", "mean"), distance=distance)
+        require_scaling(scaling)
+        self.n_neighbors, self.distance, self.scaling = n_neighbors, distance, scaling
+
+    def _fit(self, x: Rows) -> None:
+        self.points_ = np.array(x)
+
+    def _check(self) -> None:
+        super()._check()
+        require_rows(self.points_, self.n_neighbors, f"the distance to {self.n_neighbors} neighbours")
+
+    def _score(self, x: Rows) -> Rows:
+        distances = self._nearest(x, self.n_neighbors)[0]
+        return np.asarray(distances[:, -1] if self.distance == "largest" else distances.mean(1))
+
+    def _contributions(self, x: Rows) -> Rows:
+        nearest = self._nearest(x, self.n_neighbors)[1]
+        chosen = nearest[:, -1:] if self.distance == "largest" else nearest
+        parts = [distance_parts(x - self.points_[column]) for column in chosen.T]
+        return np.asarray(np.mean(parts, axis=0))
+
+
+class LocalOutlierFactor(NearestPoints):
+    """Local outlier factor of a new row among the training rows, > 0: about 1 within a cluster, however loose.
+
+    Args:
+        n_neighbors: k, >= 1; at most the number of training rows less one is used.
+        scaling: see `Baseline`.
+    """
+
+    fitted = {"points": "N D", "reach": "N", "density": "N"}
+
+    def __init__(self, n_neighbors: int = 20, scaling: ScalingKind = "standard") -> None:
+        require_whole(1, n_neighbors=n_neighbors)
+        require_scaling(scaling)
+        self.n_neighbors, self.scaling = n_neighbors, scaling
+
+    def _fit(self, x: Rows) -> None:
+        self.points_ = np.array(x)
+        distances, nearest = self._nearest(None, self._k)
+        self.reach_ = distances[:, -1]
+        self.density_ = self._local_density(distances, nearest)
+
+    def _check(self) -> None:
+        super()._check()
+        require_rows(self.points_, 2, "the local outlier factor")
+
+    @property
+    def _k(self) -> int:
+        return min(self.n_neighbors, len(self.points_) - 1)
+
+    def _local_density(self, distances: Rows, nearest: NDArray[np.int64]) -> Rows:
+        """Local reachability density (B,) from the distances (B, k) to the nearest rows."""
+        reach = np.maximum(distances, self.reach_[nearest])
+        return np.asarray(1 / (reach.mean(1) + 1e-10))  # as scikit-learn: copies of a row are infinitely dense
+
+    def _score(self, x: Rows) -> Rows:
+        distances, nearest = self._nearest(x, self._k)
+        density = self._local_density(distances, nearest)
+        return np.asarray((self.density_[nearest] / density[:, None]).mean(1))

@@ -1,0 +1,214 @@
+"""Runs the cells of a plan in processes of their own, and keeps each as soon as it is done.
+
+A folder of a comparison:
+
+| path                          | holds                                                                            |
+|-------------------------------|----------------------------------------------------------------------------------|
+| `plan.json`                   | the resolved plan                                                                |
+| `cells/DATA/MODEL/SEED.json`  | one cell: its part of the plan, data and split digests, metrics, cost, versions   |
+| `cells/DATA/MODEL/SEED.npz`   | the scores of its test samples and their labels                                  |
+| `leaderboard.*`, `cells.csv`  | what they say together, see `table`                                              |
+
+A cell is written at once and as a whole, so a comparison that was killed goes on where it stopped: what is done is not
+run again, what was cut off is. A cell that fails is kept with its error; one whose process dies is, too. Processes end
+with the one that started them.
+"""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepad.atomic import replacing
+from deepad.comparison.plan import Cell, Plan
+from deepad.errors import DeepadError, InputError
+
+CELLS, PLAN = "cells", "plan.json"
+
+
+def cell_path(folder: Path, cell: Cell) -> Path:
+    """Where a cell is kept."""
+    return folder / CELLS / cell.data / cell.model / f"{cell.seed}.json"
+
+
+def run(plan: Plan, folder: Path, jobs: int, bar: Any, *, retry: bool = False) -> None:
+    """Run the cells of a plan that a folder does not hold yet.
+
+    Args:
+        plan: what is compared.
+        folder: made if missing.
+        jobs: processes at a time, >= 1.
+        bar: progress bar over all cells, with `update`.
+        retry: run cells again that failed.
+
+    Raises:
+        InputError: the folder cannot be written, is in use, or holds cells of another plan.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from None
+    with _claimed(folder):
+        for left_by_a_kill in folder.rglob(".writing-*"):
+            left_by_a_kill.unlink()
+        waiting = _units(plan, folder, bar, retry)
+        with replacing(folder / PLAN) as file:
+            file.write(json.dumps(vars(plan), indent=1, default=dict).encode())
+        _work(plan, folder, waiting, jobs, bar)
+
+
+def read_cells(plan: Plan, folder: Path) -> list[dict[str, Any]]:
+    """The cells of a plan that a folder holds, in the order of the plan."""
+    return [kept for cell in plan.cells() if (kept := read_cell(cell_path(folder, cell))) is not None]
+
+
+def read_cell(path: Path) -> dict[str, Any] | None:
+    """A kept cell; None if there is none.
+
+    Raises:
+        InputError: the file is not what was written.
+    """
+    try:
+        kept = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a cell of a comparison ({error}): remove it") from None
+    if not isinstance(kept, dict) or not {"cell", "digest", "error"} <= kept.keys():
+        raise InputError(f"{path} is not a cell of a comparison: remove it")
+    return kept
+
+
+@dataclass
+class _Worker:
+    """A process that runs cells of one data set and seed."""
+
+    cells: list[Cell]
+    process: Any = None
+    pipe: Any = None
+    done: set[str] = field(default_factory=set)
+
+
+def _units(plan: Plan, folder: Path, bar: Any, retry: bool) -> list[list[Cell]]:
+    """The cells that are to be run, those of one data set and seed together."""
+    units: dict[tuple[str, int], list[Cell]] = {}
+    for cell in plan.cells():
+        kept = read_cell(cell_path(folder, cell))
+        if kept is not None and kept["digest"] != cell.digest:
+            raise InputError(
+                f"{folder} holds {cell.name} of another plan: give another --output, or remove the cells that changed"
+            )
+        if kept is not None and not (retry and kept["error"]):
+            bar.update()
+        else:
+            units.setdefault((cell.data, cell.seed), []).append(cell)
+    return list(units.values())
+
+
+def _work(plan: Plan, folder: Path, waiting: list[list[Cell]], jobs: int, bar: Any) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deepad.comparison.cell"])
+    running: list[_Worker] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                worker = _Worker(waiting.pop(0))
+                worker.pipe, child = context.Pipe(duplex=False)
+                worker.process = context.Process(target=_serve, args=(plan, worker.cells, str(folder), child))
+                worker.process.start()
+                child.close()
+                running.append(worker)
+            for pipe in connection.wait([worker.pipe for worker in running]):
+                worker = next(worker for worker in running if worker.pipe is pipe)
+                try:
+                    worker.done.add(worker.pipe.recv())
+                    bar.update()
+                except EOFError:  # the process has ended
+                    worker.process.join()
+                    running.remove(worker)
+                    rest = [cell for cell in worker.cells if cell.name not in worker.done]
+                    if rest:
+                        _keep(folder, rest[0], {"error": _death(worker.process.exitcode)}, {})
+                        bar.update()
+                        waiting[:0] = [rest[1:]] if rest[1:] else []
+    finally:
+        for worker in running:
+            worker.process.kill()
+            worker.process.join()
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"the process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"the process ended with status {code}"
+
+
+def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
+    """What a process does: run its cells one after the other, and say so of each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    from deepad.comparison.cell import Bench
+
+    bench = Bench(plan, cells[0].data, cells[0].seed)
+    for cell in cells:
+        _keep(Path(folder), cell, *measured(bench, cell))
+        pipe.send(cell.name)
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def measured(bench: Any, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A cell and its scores, or the error that it ended with."""
+    try:
+        found: tuple[dict[str, Any], dict[str, Any]] = bench.measure(cell)
+    except DeepadError as error:
+        return {"error": str(error)}, {}
+    except Exception as error:  # whatever a model raises is the result of its cell
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return {"error": f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"}, {}
+    return found
+
+
+def _keep(folder: Path, cell: Cell, found: dict[str, Any], scores: Mapping[str, Any]) -> None:
+    path = cell_path(folder, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if scores:  # first: where the cell is, they are
+        with replacing(path.with_suffix(".npz")) as file:
+            np.savez(file, **scores)
+    names = {"cell": cell.name, "data": cell.data, "model": cell.model, "seed": cell.seed, "kind": cell.kind}
+    command = f"deepad compare --verify {path}"
+    with replacing(path) as file:
+        document = {**names, "digest": cell.digest, "command": command, **found}
+        file.write((json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """One comparison at a time writes into a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(
+            f"another comparison is writing into {folder}: wait for it, or give another --output"
+        ) from None
+    finally:
+        os.close(handle)
