@@ -149,7 +149,7 @@ def _add_level(parser: argparse.ArgumentParser) -> None:
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
     series = parser.add_argument_group("series", "lengths are steps, or times such as '1 day'")
-    series.add_argument("--rule", help="how steps are scored: last (default), window, mean, median, max")
+    series.add_argument("--rule", help="how steps are scored: last (default), window, mean, median, max, cover")
     series.add_argument("--block", metavar="LENGTH", help="what is exchangeable, such as a day; promises need it")
     series.add_argument("--slot", metavar="LENGTH", help="at most one alert in each (default: a block)")
     series.add_argument("--persistence", metavar="M/W", help="alarm when M of the last W steps are above the threshold")

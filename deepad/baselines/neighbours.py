@@ -38,6 +38,8 @@ class KNearestNeighbors(NearestPoints):
     Args:
         n_neighbors: k, >= 1.
         distance: `"largest"` of the k distances, or their `"mean"`.
+        metric: `"euclidean"`, or `"cosine"`: rows are divided by their length first, so that only their direction
+            counts, and distances are at most 2. Of raw images (`scaling="none"`) that takes out the amount of ink.
         scaling: see `Baseline`.
     """
 
@@ -47,25 +49,35 @@ class KNearestNeighbors(NearestPoints):
         self,
         n_neighbors: int = 5,
         distance: Literal["largest", "mean"] = "largest",
+        metric: Literal["euclidean", "cosine"] = "euclidean",
         scaling: ScalingKind = "standard",
     ) -> None:
         require_whole(1, n_neighbors=n_neighbors)
         require_one_of(("largest", "mean"), distance=distance)
+        require_one_of(("euclidean", "cosine"), metric=metric)
         require_scaling(scaling)
-        self.n_neighbors, self.distance, self.scaling = n_neighbors, distance, scaling
+        self.n_neighbors, self.distance, self.metric, self.scaling = n_neighbors, distance, metric, scaling
 
     def _fit(self, x: Rows) -> None:
-        self.points_ = np.array(x)
+        self.points_ = np.array(self._compared(x))
+
+    def _compared(self, x: Rows) -> Rows:
+        """Rows (N, D) as they are compared; a row of zeros has no direction and stays."""
+        if self.metric == "euclidean":
+            return x
+        length = np.sqrt(np.square(x).sum(1, keepdims=True))
+        return np.asarray(x / np.where(length > 0, length, 1.0))
 
     def _check(self) -> None:
         super()._check()
         require_rows(self.points_, self.n_neighbors, f"the distance to {self.n_neighbors} neighbours")
 
     def _score(self, x: Rows) -> Rows:
-        distances = self._nearest(x, self.n_neighbors)[0]
+        distances = self._nearest(self._compared(x), self.n_neighbors)[0]
         return np.asarray(distances[:, -1] if self.distance == "largest" else distances.mean(1))
 
     def _contributions(self, x: Rows) -> Rows:
+        x = self._compared(x)
         nearest = self._nearest(x, self.n_neighbors)[1]
         chosen = nearest[:, -1:] if self.distance == "largest" else nearest
         parts = [distance_parts(x - self.points_[column]) for column in chosen.T]

@@ -23,7 +23,7 @@ from deepad.baselines.base import Baseline
 from deepad.comparison.plan import Cell, Plan
 from deepad.comparison.spec import checked
 from deepad.data.base import DataModule
-from deepad.detectors.base import Detector
+from deepad.detectors.base import Detector, best_checkpoint
 from deepad.errors import InsufficientCalibrationError
 from deepad.evaluation.bootstrap import Metric, interval
 from deepad.evaluation.metrics import evaluate
@@ -162,7 +162,7 @@ class Bench:
         with torch.random.fork_rng(), TemporaryDirectory() as folder:
             torch.manual_seed(self.seed)
             detector: Detector = kind(self.data.shape, **arguments)
-            trainer = pl.Trainer(default_root_dir=folder, **options)
+            trainer = pl.Trainer(default_root_dir=folder, callbacks=[best_checkpoint(folder, last=False)], **options)
             trainer.fit(detector, self.data)
         self.epochs[name] = trainer.current_epoch
         return detector.cpu()

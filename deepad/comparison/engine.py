@@ -158,6 +158,7 @@ def _death(code: int | None) -> str:
 def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
     """What a process does: run its cells one after the other, and say so of each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # before it is imported: each cell has one thread
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -42,7 +42,7 @@ def read_yaml(path: str | Path) -> Any:
 
 class _UniqueKeys(yaml.SafeLoader):  # type: ignore[misc] # it has no types
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
@@ -110,13 +110,15 @@ def each_of(name: str, spec: Any) -> list[tuple[str, dict[str, Any]]]:
         return [(name, dict(spec))]
     if not isinstance(each, dict) or not each:
         raise InputError(f"data {name!r}: each is a table of arguments and their values")
-    axes = [[(argument, value) for value in _values(name, argument, values)] for argument, values in each.items()]
+    axes = [[(argument, place, value) for place, value in enumerate(_values(name, argument, values))]
+            for argument, values in each.items()]  # fmt: skip
     found = {}
     for chosen in product(*axes):
-        label = "-".join([name, *(_label(value) for _, value in chosen)])
+        label = "-".join([name, *(_label(value, place) for _, place, value in chosen)])
         if label in found or not DATA_NAME.fullmatch(label):
             raise InputError(f"data {name!r}: two values of each are called {label!r}, or that is no name")
-        found[label] = {"class_path": spec["class_path"], "init_args": {**spec.get("init_args", {}), **dict(chosen)}}
+        given = {argument: value for argument, _, value in chosen}
+        found[label] = {"class_path": spec["class_path"], "init_args": {**spec.get("init_args", {}), **given}}
     return list(found.items())
 
 
@@ -139,8 +141,11 @@ def _natural(path: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def _label(value: Any) -> str:
-    return Path(value).stem if isinstance(value, str) else str(value)
+def _label(value: Any, place: int) -> str:
+    """What a value is called in the name of a data set: a file by its name, a table or list by its place."""
+    if isinstance(value, str):
+        return Path(value).stem
+    return str(place if isinstance(value, dict | list) else value)
 
 
 def model_of(name: str, spec: Any) -> dict[str, Any]:

@@ -39,7 +39,9 @@ def write_table(plan: Plan, folder: Path, title: str) -> Summary:
         "costs.csv": _csv(costs := _costs(plan, cells)),
     }  # fmt: skip
     head, rows = as_rows(found)
-    files["report.html"] = page(title, _told(found), head, rows, [row["below_PCA"] for row in found.rows], found, costs)
+    files["report.html"] = page(
+        title, _told(found), head, rows, [row["below_PCA"] for row in found.rows], found, costs, failures(found)
+    )
     for name, text in files.items():
         with replacing(folder / name) as file:
             file.write(text.encode())
@@ -98,9 +100,17 @@ def as_markdown(found: Summary, title: str) -> str:
     for name, values in zip(found.data, found.values, strict=True):
         lines.append(f"| {name} | {' | '.join(_number(value_of(values[place])) for place in order)} |")
     if found.failed:
-        lines += ["", f"{len(found.failed)} cells failed:", "", "| cell | error |", "|---|---|"]
-        lines += [f"| {cell} | {error.replace('|', '/')} |" for cell, error in found.failed]
+        lines += ["", f"{len(found.failed)} cells failed:", "", "| cells | such as | error |", "|---|---|---|"]
+        lines += [f"| {count} | {cell} | {error.replace('|', '/')} |" for count, cell, error in failures(found)]
     return "\n".join(lines) + "\n"
+
+
+def failures(found: Summary) -> list[tuple[int, str, str]]:
+    """Errors that cells ended with: how many, the first of them, and the error."""
+    by_error: dict[str, list[str]] = {}
+    for cell, error in found.failed:
+        by_error.setdefault(error, []).append(cell)
+    return [(len(cells), cells[0], error) for error, cells in by_error.items()]
 
 
 def _by_group(found: Summary) -> list[str]:

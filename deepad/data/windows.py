@@ -10,9 +10,10 @@ with their overlap. A step is covered by up to T windows, and a *rule* says what
 | `mean`   | mean of what step t adds to the scores of all windows that cover it  | T - 1 steps      |
 | `median` | median of the same                                                   | T - 1 steps      |
 | `max`    | largest of the same                                                  | T - 1 steps      |
+| `cover`  | mean of the whole scores of all windows that cover it                | T - 1 steps      |
 
-A step that no window scores (the first T - 1 under a causal rule, and those that a stride skips) has the score NaN,
-never 0.
+Which is better depends on what is labelled: a moment, or the hours around it. A step that no window scores (the first
+T - 1 under a causal rule, and those that a stride skips) has the score NaN, never 0.
 """
 
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Rule = Literal["last", "window", "mean", "median", "max"]
-RULES = ("last", "window", "mean", "median", "max")
+Rule = Literal["last", "window", "mean", "median", "max", "cover"]
+RULES = ("last", "window", "mean", "median", "max", "cover")
 CAUSAL = ("last", "window")
 RISE = 0.1
 """Autocorrelation below which a cycle is not worth a window."""
-_REDUCE: dict[str, Any] = {"mean": np.nanmean, "median": np.nanmedian, "max": np.nanmax}
+_REDUCE: dict[str, Any] = {"mean": np.nanmean, "median": np.nanmedian, "max": np.nanmax, "cover": np.nanmean}
 
 Series = TypeVar("Series", NDArray[Any], torch.Tensor)
 
@@ -75,7 +76,7 @@ class StepRule:
     @property
     def whole(self) -> bool:
         """Whether a window counts by its whole score instead of by what its steps add."""
-        return self.rule == "window"
+        return self.rule in ("window", "cover")
 
     def scored(self, n: int) -> int:
         """How many steps of an unbroken series of n are scored."""
@@ -95,8 +96,8 @@ class StepRule:
         """Scores (n,) of a range of steps from the windows that are at hand.
 
         Args:
-            errors: what steps add to the scores of consecutive windows (M, T), without NaN; of a causal rule the last
-                column is enough, which for `window` is the score of the window.
+            errors: what steps add to the scores of consecutive windows (M, T), or the scores of windows for each of
+                their steps if they count as a whole, without NaN; of a causal rule the last column is enough.
             first: number of the first of these windows; window i starts at step i * stride.
             steps: the steps to score, counted from the beginning of the series.
         """

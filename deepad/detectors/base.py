@@ -307,9 +307,9 @@ class Detector(pl.LightningModule, ABC):
         return detector.to("cpu").eval()
 
 
-def best_checkpoint(folder: str | Path | None = None) -> ModelCheckpoint:
+def best_checkpoint(folder: str | Path | None = None, *, last: bool = True) -> ModelCheckpoint:
     """Keeps `best.ckpt` by validation loss, and `last.ckpt` to resume from; in the logger's folder if none is given."""
-    return ModelCheckpoint(folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False)
+    return ModelCheckpoint(folder, filename="best", monitor="val_loss", save_last=last, enable_version_counter=False)
 
 
 def plain_values(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ def page(
     marked: Sequence[bool],
     found: Any,
     costs: Sequence[dict[str, Any]],
+    failures: Sequence[tuple[int, str, str]],
 ) -> str:
     """The HTML text of a comparison's page.
 
@@ -25,8 +26,9 @@ def page(
         head: names of the columns.
         rows: of the leaderboard, as text.
         marked: which models learn and are not above the principal components.
-        found: the comparison in numbers: `metric`, `values`, `models`, `data`, `board`, `compared`, `failed`.
+        found: the comparison in numbers: `metric`, `values`, `models`, `data`, `board`, `compared`.
         costs: by model.
+        failures: how many cells ended with an error, the first of them, and the error.
     """
     order = [found.models.index(row[0]) for row in rows]
     metric = found.metric.rpartition(".")[2]
@@ -57,6 +59,6 @@ def page(
         "models": [found.models[place] for place in order],
         "sets": sets,
         "costs": costs,
-        "failed": found.failed,
+        "failures": failures,
     }
     return html.render("comparison.html", statements, drawn)

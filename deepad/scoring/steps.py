@@ -61,7 +61,7 @@ class StepScorer:
     def _score(self, block: NDArray[np.generic]) -> Scores:
         """What the rule needs of windows; +inf where the model fails, so that NaN means that no window scores."""
         if self.rule.whole:
-            errors = score_block(self.model, block)[:, None]
+            errors = np.repeat(score_block(self.model, block)[:, None], self._errors.shape[1], axis=1)
         else:
             errors = score_steps_of_block(self.model, block, last=self.rule.causal)
         return np.where(np.isnan(errors), np.inf, errors)

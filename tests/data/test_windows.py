@@ -99,10 +99,12 @@ def naive_steps(errors, rule, n):
             ends_here = start + rule.window_size - 1 == t
             if rule.rule == "window" and ends_here:
                 found.append(errors[window, -1])
-            elif (ends_here if rule.rule == "last" else start <= t < start + rule.window_size) and not rule.whole:
+            elif (ends_here if rule.causal else start <= t < start + rule.window_size) and rule.rule != "window":
                 found.append(errors[window, t - start])
         if found:
-            combine = {"mean": np.mean, "median": np.median, "max": np.max}.get(rule.rule, lambda values: values[0])
+            combine = {"mean": np.mean, "median": np.median, "max": np.max, "cover": np.mean}.get(
+                rule.rule, lambda values: values[0]
+            )
             scores[t] = combine(found)
     return scores
 

@@ -44,13 +44,17 @@ def naive_scores(model, rule, x):
     for start in range(0, len(x) - rule.window_size + 1, rule.stride):
         window = x[None, start : start + rule.window_size]
         if rule.whole:
-            found[start + rule.window_size - 1].append(score_block(model, window)[0])
+            covered = range(start, start + rule.window_size) if rule.rule == "cover" else [start + rule.window_size - 1]
+            for step in covered:
+                found[step].append(score_block(model, window)[0])
             continue
         parts = score_steps_of_block(model, window)[0]
         for place, part in enumerate(parts):
             if rule.rule != "last" or place == rule.window_size - 1:
                 found[start + place].append(part)
-    combine = {"mean": np.mean, "median": np.median, "max": np.max}.get(rule.rule, lambda values: values[0])
+    combine = {"mean": np.mean, "median": np.median, "max": np.max, "cover": np.mean}.get(
+        rule.rule, lambda values: values[0]
+    )
     return np.array([combine(values) if values else np.nan for values in found])
 
 
