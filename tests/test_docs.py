@@ -1,17 +1,32 @@
-"""What docs/calibration.md shows works as written: each example prints what stands below it, and figures exist."""
+"""What the pages of docs show works as written: each example prints what stands below it, and figures exist."""
 
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deepad.cli import main
+from deepad.comparison.plan import Plan
+from deepad.evaluation import nab
+from deepad.evaluation.metrics import evaluate
+from deepad.evaluation.series_metrics import evaluate_series
+from deepad.rooms import members
+from deepad.scoring.conformal import Calibration
+from deepad.scoring.judging import judge
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "calibration.md").read_text()
+PAGE, COMPARING = ((DOCS / f"{name}.md").read_text() for name in ("calibration", "comparing"))
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"^deepad [a-z]+ --.*$", PAGE, re.MULTILINE)
+
+
+SCORES = Calibration.fit(range(99))
+VERDICT = judge(SCORES, (SCORES.threshold(0.1),), np.arange(40.0) * 3)
+RECORDING = [np.arange(40.0)], [np.arange(40) > 30], [(np.arange(40) > 35).astype(int)]
+FOUND = [evaluate(VERDICT, np.arange(40) > 35), evaluate_series(*RECORDING, seconds=1)]
+METRICS = {key for found in FOUND for part in ("ranking", "at_threshold") for key in found[part]}
 
 
 def title(code):
@@ -39,6 +54,37 @@ def test_an_example_prints_what_stands_below_it(code, tmp_path, monkeypatch, cap
             raise
         print(f"{type(error).__name__}: {error}")
     assert capsys.readouterr().out.split() == said(code)
+
+
+def test_the_example_of_models_made_of_models_prints_what_stands_below_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", COMPARING, re.DOTALL)
+    exec(compile(code, "comparing.md", "exec"), {})
+    assert capsys.readouterr().out.split()[-1:] == said(code)
+
+
+def test_the_plan_of_the_page_can_be_read(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", COMPARING, re.DOTALL)
+    (tmp_path / "digits.yaml").write_text(text)
+    plan = Plan.read(tmp_path / "digits.yaml")
+    assert len(plan.cells()) == 3 * 3 * (4 + 4)
+
+
+def test_the_table_of_baselines_names_all_and_says_what_splits():
+    known = members("baselines", "Baseline")
+    rows = re.findall(r"^\| (`.*?)\|.*?\|(.*?)\|", COMPARING, re.MULTILINE)
+    named = {}
+    for names, splits in rows:
+        classes = re.findall(r"`(\w+)`", names)
+        said = [word.strip() == "yes" for word in splits.split(",")]
+        if set(classes) <= known.keys():
+            named |= dict(zip(classes, said if len(said) == len(classes) else said * len(classes), strict=True))
+    assert named == {name: kind.explains.fget(kind()) for name, kind in known.items()}
+
+
+def test_the_numbers_of_series_are_those_that_are_given():
+    for name in re.findall(r"`([a-z]+_[a-z_]+)`", COMPARING.split("## 4")[1].split("F1 with adjusted")[0]):
+        assert name in METRICS or hasattr(nab, name) or any(key.startswith(name.rstrip("*")) for key in METRICS), name
 
 
 def test_the_figures_exist_are_small_and_are_all_shown():

@@ -164,3 +164,20 @@ def test_standardized_ranking(tmp_path, monkeypatch, capsys, deepad_data):
     )
     assert "AUROC" in capsys.readouterr().out
     assert "ec2_cpu_utilization_24ae8d" in (tmp_path / "table.csv").read_text().splitlines()[1]
+
+
+def test_the_floors_agree_with_published_values(monkeypatch, capsys, deepad_data):
+    monkeypatch.setenv("DEEPAD_DATA", str(deepad_data))
+    published = SCRIPTS.parent / "docs" / "results" / "adbench-published.csv"
+    sets = ["40_vowels", "12_fault", "4_breastw"]  # the last one has too few rows, and is left out
+    run(monkeypatch, "adbench_published.py", "--published", published, "--seeds", 0, "--only", *sets)
+    shown = capsys.readouterr().out
+    assert "breastw" not in shown
+    assert "| 40_vowels | 82.21, 82.21 |" in shown
+    assert "| 12_fault | 58.73, 58.73 | 55.87, 55.87 |" in shown
+    assert "k-NN: largest difference 0.00 points" in shown
+
+
+def test_the_benchmark_of_metrics(monkeypatch, capsys):
+    run(monkeypatch, "benchmark_metrics.py", "--steps", 12_000, "--rounds", 1)
+    assert capsys.readouterr().out.count("\n| ") == 4
