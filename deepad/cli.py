@@ -79,6 +79,19 @@ def _parser() -> argparse.ArgumentParser:
         "--anomalous", nargs="+", default=["1"], metavar="VALUE", help="labels that mean anomaly (default: 1)"
     )
 
+    explain = verbs.add_parser("explain", help="say why samples have their scores")
+    explain.set_defaults(verb=_with("deepad.looking", "explain"))
+    explain.add_argument("inputs", nargs="+", metavar="INPUT", help=INPUTS)
+    explain.add_argument("--scorer", required=True, metavar="DIR", help="folder of a saved scorer")
+    which = explain.add_mutually_exclusive_group()
+    which.add_argument("--rows", metavar="LIST", help="numbers of the rows, from 0: 3,17 or 20-25")
+    which.add_argument("--top", type=int, default=20, metavar="N", help="those with the highest scores (default: 20)")
+
+    report = verbs.add_parser("report", help="make the page of a run again from its files")
+    report.set_defaults(verb=_with("deepad.looking", "report"))
+    report.add_argument("run", metavar="DIR", help="folder of a run")
+    report.add_argument("--output", metavar="FILE", help="where the page goes (default: report.html of the run)")
+
     calibrate = verbs.add_parser("calibrate", help="make a scorer from a checkpoint and normal files, without training")
     calibrate.set_defaults(verb=_with("deepad.verbs", "calibrate"))
     calibrate.add_argument("inputs", nargs="+", metavar="INPUT", help=f"normal samples: {INPUTS}")
@@ -103,9 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     generate = verbs.add_parser("generate", help="write synthetic data whose anomalies are known")
     generate.set_defaults(verb=_generate, misused=generate.error)
     _add_generation(generate)
-    for verb in (score, evaluate, calibrate):
+    for verb in (score, evaluate, explain):
+        verb.add_argument("--report", metavar="FILE", help="write a page to look at, .html")
+    for verb in (score, evaluate, explain, calibrate):
         verb.add_argument("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns of a table to leave out")
-    for verb in (score, evaluate, calibrate, info, compare, generate):
+    for verb in (score, evaluate, explain, report, calibrate, info, compare, generate):
         verb.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
 

@@ -227,7 +227,8 @@ class FitCLI(LightningCLI):
             values = [stretch.values for stretch in data.stretches("calibration")]
             check_not_replayed(seen, fingerprint_windows(values, size), size)
         else:
-            check_disjoint(seen, data.splits.calibration.fingerprints())
+            held = data.splits.calibration
+            check_disjoint(seen, held.fingerprints(), held.recurring)
 
     def fit_and_finish(self) -> dict[str, Any]:
         """Train, calibrate, test, and write the run folder; returns what `metrics.json` holds."""

@@ -6,7 +6,6 @@ The floors stand beside every model unasked: chance, the distance to the mean, p
 """
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -59,15 +58,14 @@ def samples(rows: Rows, most: int | None = None, seed: int = 0) -> NDArray[Any]:
     return found
 
 
-def fit(baseline: Baseline, data: DataModule, *, values: int | None = None) -> Baseline:
+def fit(baseline: Baseline, data: DataModule, *, most: int | None = None) -> Baseline:
     """Fit a baseline on the training split.
 
     Args:
         baseline: is fitted.
         data: its four splits.
-        values: most numbers that it is fitted on, a random sample of rows if there are more.
+        most: rows that it is fitted on, a random sample if there are more.
     """
-    most = None if values is None else max(2, values // prod(data.shape))
     baseline.fit(samples(data.splits.train, most, data.seed))
     baseline.fit_rows = data.fit_fingerprints()  # of what was left out too: it is no row to calibrate on
     baseline.inputs = None if data.schema is None else data.schema.to_dict()

@@ -8,26 +8,40 @@
 | `scorer/`       | the artifact: all that scoring needs, and all that should be passed on             |
 | `metrics.json`  | what was trained on what, the promise, whether test kept it, the floor, versions    |
 | `scores.parquet`| one row a test sample                                                              |
-| `report.html`   | the page a person reads                                                            |
+| `exhibits/`     | what of the test split the page shows and only the model can tell                  |
+| `report.html`   | the page a person reads; `deepad report` makes it again from the other files        |
 """
 
 import json
 import platform
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from deepad import protocol
+import numpy as np
+import pyarrow.parquet
+import torch
+from numpy.typing import NDArray
+
+from deepad import exhibits, protocol
 from deepad.atomic import replacing
+from deepad.channels import SeriesSchema
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, plain_values
+from deepad.errors import DeepadError, InputError
+from deepad.evaluation.bootstrap import interval
 from deepad.evaluation.metrics import evaluate
 from deepad.report import pages
+from deepad.report.sections import Judged
 from deepad.rooms import members
+from deepad.scoring.conformal import Calibration
 from deepad.scoring.records import as_table, open_table
+from deepad.scoring.scorer import Scorer
+from deepad.scoring.verdict import Verdict
 
-FLOOR_VALUES = 20_000_000
-"""Most numbers that a classical model is fitted on."""
+FLOOR_ROWS, FLOOR_VALUES = 50_000, 20_000_000
+"""Most rows, and most numbers, that a classical model is fitted on."""
 PACKAGES = ("deepad", "torch", "pytorch-lightning", "numpy", "scikit-learn", "safetensors")
 
 
@@ -61,28 +75,110 @@ def finish(
     scorer = protocol.calibrate(detector, data, **decision)
     tested = protocol.judge(scorer, data)
     verdict, y = tested.verdict, tested.y
-    known = members("baselines", "Baseline")
-    fitted = {name: protocol.fit(known[tag](), data, values=FLOOR_VALUES) for name, tag in protocol.FLOORS.items()}
-    floor = {name: protocol.judge(protocol.calibrate(model, data, **decision), data) for name, model in fitted.items()}
+    scorer.save(folder / "scorer")
     metrics: dict[str, Any] = {
         "model": type(detector).__name__,
         "id": scorer.id,
         "arguments": plain_values(detector.hparams),
         "data": data.describe(),
         "guarantee": {**verdict.guarantee.to_dict(), "text": str(verdict.guarantee)},
-        "test": evaluate(verdict, y),
-        "floors": {name: evaluate(judged.verdict, y) for name, judged in floor.items()},
+        "test": _measured(verdict, y, data),
+        "floors": {name: _floor(tag, data, decision) for name, tag in protocol.FLOORS.items()},
         "training": training or {},
         "versions": versions(),
     }
-    scorer.save(folder / "scorer")
     with open_table(folder / "scores.parquet") as writer:
         writer.write(as_table(verdict, tested.source, tested.index, metrics["id"][:12], y=y))
-    page = pages.page(metrics, detector, data, verdict, y, folder)
+    if data.sequential:
+        shown = exhibits.of_steps(scorer, data.stretches("test"), tested)
+    else:
+        shown = exhibits.of_samples(scorer, lambda rows: _samples(data, rows), verdict, y)
+    exhibits.write(folder, shown)
+    page = _page(folder, metrics, scorer, verdict, y, tested.source, shown)
     for name, text in (("report.html", page), ("metrics.json", json.dumps(metrics, indent=1) + "\n")):
         with replacing(folder / name) as file:  # metrics.json comes last: where it is, the run is complete
             file.write(text.encode())
     return metrics
+
+
+def report(folder: Path) -> str:
+    """The HTML text of a run's page, from what its folder holds.
+
+    Raises:
+        InputError: no finished run.
+        ArtifactError: its scorer or its exhibits cannot be read.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        table = pyarrow.parquet.read_table(folder / "scores.parquet")
+        y, source = table["y"].to_numpy(), table["source"].to_pylist()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no finished run of this version (metrics.json, scores.parquet): {error}"
+        ) from None
+    scorer = Scorer.load(folder / "scorer")
+    groups = table["group"].to_numpy(zero_copy_only=False) if "group" in table.column_names else None
+    verdict = scorer.judge(table["score"].to_numpy(), groups=groups)
+    return _page(folder, metrics, scorer, verdict, y, source, exhibits.read(folder))
+
+
+def judged_by(scorer: Scorer, verdict: Verdict, y: NDArray[Any] | None) -> Judged:
+    """What a page is about."""
+    scores = scorer.calibration.scores if isinstance(scorer.calibration, Calibration) else None
+    return Judged(verdict, y, scores, scorer.steps is not None)
+
+
+def _page(
+    folder: Path,
+    metrics: dict[str, Any],
+    scorer: Scorer,
+    verdict: Verdict,
+    y: NDArray[Any],
+    source: list[str],
+    shown: dict[str, NDArray[Any]],
+) -> str:
+    rows = shown.get("series_rows")
+    names = scorer.inputs.channels if isinstance(scorer.inputs, SeriesSchema) else ()
+    return pages.run_page(
+        metrics,
+        judged_by(scorer, verdict, y),
+        shown,
+        folder,
+        names=names,
+        source="" if rows is None else source[int(rows[0])],
+        score=lambda points: scorer(points).score,
+    )
+
+
+def _floor(tag: str, data: DataModule, decision: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of a classical model, or the `error` with which it failed: the training is not lost for that."""
+    most = max(2, min(FLOOR_ROWS, FLOOR_VALUES // prod(data.shape)))
+    try:
+        model = protocol.fit(members("baselines", "Baseline")[tag](), data, most=most)
+        tested = protocol.judge(protocol.calibrate(model, data, **decision), data)
+        return _measured(tested.verdict, tested.y, data)
+    except (DeepadError, ValueError, MemoryError, np.linalg.LinAlgError) as error:
+        return {"error": " ".join(str(error).split()) or type(error).__name__}
+
+
+def _measured(verdict: Verdict, y: NDArray[Any], data: DataModule) -> dict[str, Any]:
+    """Metrics, with 95 % bootstrap intervals of the ranking of independent samples of both classes."""
+    result, scored = evaluate(verdict, y), ~np.isnan(verdict.score)
+    least = min(np.bincount(y[scored], minlength=2))
+    if data.sequential or least < 2:
+        return {**result, "intervals": None}
+    ranges: dict[str, list[float]] = {}
+    for name in ("auroc", "average_precision"):
+        found = interval(y[scored], verdict.score[scored], name)
+        ranges[name] = [found.low, found.high]
+    return {**result, "intervals": ranges}
+
+
+def _samples(data: DataModule, rows: NDArray[Any]) -> NDArray[Any]:
+    """Test samples (K, *shape) at some positions."""
+    test = data.splits.test
+    found: NDArray[Any] = test.x[test.index[torch.from_numpy(rows)]].numpy()
+    return found
 
 
 def versions() -> dict[str, str]:

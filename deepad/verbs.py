@@ -2,10 +2,8 @@
 
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,6 @@ from deepad.evaluation.metrics import evaluate as measure
 from deepad.frames import is_anomaly, listed
 from deepad.reading import Part, as_column, read_parts
 from deepad.schema import TableSchema
-from deepad.scoring.conformal import Calibration
-from deepad.scoring.drift import DriftMonitor
-from deepad.scoring.envelope import round_up
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.grouping import Grouping
 from deepad.scoring.groups import GroupedCalibration, GroupedThreshold
@@ -35,112 +30,19 @@ from deepad.scoring.scorer import Scorer
 from deepad.scoring.severity import SeverityPolicy
 from deepad.scoring.summary import summary
 from deepad.scoring.verdict import Verdict
+from deepad.tally import Staleness, Tally
 
 Say = Callable[..., None]
-
-
-class _Tally:
-    """What is counted while files are judged part by part."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.scorer = scorer
-        self.n = self.flagged = self.invalid = self.unscored = self.unknown = self.alerts = 0
-        self.tiers: Counter[str] = Counter()
-        self.groups: Counter[str] = Counter()
-        self.blocks = 0
-
-    def add(self, verdict: Verdict, stretches: list[Verdict]) -> None:
-        self.n += len(verdict)
-        self.flagged += int(verdict.flagged.sum())
-        self.invalid += int(verdict.invalid.sum())
-        self.unknown += int(verdict.unknown.sum())
-        self.unscored += verdict.n_unscored
-        self.tiers.update(verdict.tier_names)
-        if verdict.group is not None:
-            self.groups.update(verdict.group[~verdict.invalid].tolist())
-        blocks = None if self.scorer.events is None else self.scorer.events.blocks
-        for part in stretches:
-            if blocks is not None and part.n_unscored < len(part):
-                begin = 0 if part.unscored is None else int(np.argmin(part.unscored))  # as when it was calibrated
-                self.alerts += int(blocks.notify(part.flagged, begin).sum())
-                self.blocks += -(-(len(part) - part.n_unscored) // blocks.length)  # a part of one counts as a whole
-        self.last = verdict
-
-    def law(self) -> tuple[int, int] | None:
-        """95 % range of the flags if all that was judged is normal."""
-        guarantee, judged = self.last.guarantee, self.n - self.invalid - self.unscored
-        if guarantee.kind == "block" or judged < 1:
-            return None
-        return guarantee.future_alarms(self.groups if self.groups else judged)
-
-    def report(self) -> dict[str, Any]:
-        law = self.law()
-        found: dict[str, Any] = {
-            "n": self.n,
-            "flagged": self.flagged,
-            "invalid": self.invalid,
-            "unscored": self.unscored,
-            "if_all_normal_95": None if law is None else list(law),
-        }
-        if self.last.tiers:
-            found["tiers"] = {name: self.tiers[name] for name in self.last.tiers}
-        if self.last.group is not None:
-            found["unknown_group"] = self.unknown
-        if self.blocks:
-            expected = self.last.guarantee.attained * self.blocks
-            found |= {"alerts": self.alerts, "blocks": self.blocks, "expected_if_normal": expected}
-        return found
-
-    def __str__(self) -> str:
-        what = "samples"
-        if self.scorer.steps is not None:
-            what = f"steps ({self.unscored} of them not scored: no window ends there)"
-        report = self.report()
-        text = f"{self.n} {what}, {self.flagged} flagged ({self.invalid - self.unknown} without a score)"
-        if "tiers" in report:
-            text += f", {', '.join(f'{count} {name}' for name, count in report['tiers'].items())}"
-        if self.unknown:
-            text += f"; {self.unknown} are of groups that were not calibrated, and flagged for that"
-        if law := report["if_all_normal_95"]:
-            text += f"; if all were normal, {law[0]} to {law[1]} would be flagged with 95 % probability"
-        if self.blocks:
-            most = round_up(report["expected_if_normal"])
-            text += f"; {self.alerts} alerts in {self.blocks} times a {self.last.guarantee.unit}, "
-            text += f"at most {most:g} expected if all is normal"
-        return text
-
-
-class _Staleness:
-    """Whether new scores, or the maxima of new blocks, still look like those of the calibration."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.blocks = None if scorer.events is None else scorer.events.blocks
-        calibration = scorer.calibration
-        if not isinstance(calibration, Calibration) or calibration.slots > 1 or scorer.decision.kind == "none":
-            raise InputError(
-                "--monitor compares independent samples, or blocks of one slot, with a calibration without groups: "
-                "leave it out, or calibrate such a scorer beside this one"
-            )
-        self.monitor = DriftMonitor(calibration.scores, exchangeable=True)  # they are sorted, and independent
-
-    def add(self, stretches: list[Verdict]) -> None:
-        scores = [part.score for part in stretches]
-        self.monitor.update(np.concatenate(scores) if self.blocks is None else self.blocks.slot_maxima(scores)[:, 0])
-
-    def report(self) -> dict[str, Any]:
-        return {"monitor": {"what": "samples" if self.blocks is None else "blocks", **asdict(self.monitor.state)}}
-
-    def __str__(self) -> str:
-        return f"\n{self.monitor.state}"
 
 
 def score(options: Namespace, say: Say) -> None:
     """Judge files and write one row for each sample or step."""
     scorer = Scorer.load(options.scorer)
-    staleness = _Staleness(scorer) if options.monitor else None
+    staleness = Staleness(scorer) if options.monitor else None
     notes: list[str] = []
     parts = _parts(options, scorer, notes)
-    first, name, tally = next(parts), scorer.id[:12], _Tally(scorer)
+    first, name, tally = next(parts), scorer.id[:12], Tally(scorer)
+    watched = _watched(options, scorer)
     waiting: list[pa.Table] = []  # what is to be written when it is known that any step is scored
     with open_table(options.output, kind=".jsonl" if options.json else ".csv") as writer:
         for part in chain([first], parts):
@@ -149,21 +51,27 @@ def score(options: Namespace, say: Say) -> None:
             waiting.append(as_table(verdict, part.source, part.index, name, **extra))
             stretches = _in_time(part, verdict)
             tally.add(verdict, stretches)
+            if watched is not None:
+                watched.add(part, verdict)
             if staleness is not None:
                 staleness.add(stretches)
             while waiting and tally.unscored < tally.n:
                 writer.write(waiting.pop(0))
         _require_scored(scorer, tally.n, tally.unscored)
+    if watched is not None:
+        watched.write(options.report, [f"{tally}."])
     report = {
         **tally.report(),
         **({} if staleness is None else staleness.report()),
         "threshold": verdict.threshold if isinstance(verdict.threshold, float) else None,
         "guarantee": verdict.guarantee.to_dict(),
         "output": options.output,
+        "report": options.report,
         "notes": notes,
     }
     text = f"{tally}\n{verdict.guarantee}{staleness or ''}"
     text += f"\nrows in {options.output}" if options.output else ""
+    text += f"\npage in {options.report}" if options.report else ""
     _tell(notes, options)
     say(report, text, options.json, sys.stdout if options.output else sys.stderr)
 
@@ -178,12 +86,15 @@ def evaluate(options: Namespace, say: Say) -> None:
     own = where is not None and Path(where).is_file()
     labels: list[NDArray[Any]] = []
     verdicts: list[Verdict] = []
+    watched = _watched(options, scorer)
     for part in _parts(options, scorer, notes, None if own else where):
         if not own:
             if part.y is None:
                 raise InputError(f"no labels at {where}: give a file, or the name of a column or array")
             labels.append(np.asarray(part.y))
         verdicts.append(_judge(scorer, part, options))
+        if watched is not None:
+            watched.add(part, verdicts[-1])
     verdict = Verdict.join(verdicts)
     _require_scored(scorer, len(verdict), verdict.n_unscored)
     if own:
@@ -192,6 +103,8 @@ def evaluate(options: Namespace, say: Say) -> None:
     if where is not None:
         y = is_anomaly(where, as_column(y, where), options.anomalous, present=True)
     result = {**measure(verdict, y), "notes": notes}
+    if watched is not None:
+        watched.write(options.report, [], y.astype(np.int64), result)
     at, ranking = result["at_threshold"], result["ranking"]
     lines = [f"{name}: {'undefined' if value is None else value}" for name, value in {**ranking, **at}.items()]
     _tell(notes, options)
@@ -258,6 +171,15 @@ def _events(options: Namespace, interval: float | None) -> EventRule | None:
 
 def _parts(options: Namespace, scorer: Scorer, notes: list[str], label: str | None = None) -> Any:
     return read_parts(options, scorer.model.shape, scorer.inputs, scorer.steps, notes, label, scorer.groups)
+
+
+def _watched(options: Namespace, scorer: Scorer) -> Any:
+    """What gathers the page on judged files, if one is asked for."""
+    if options.report is None:
+        return None
+    from deepad.looking import Watched  # draws: only who asks pays
+
+    return Watched(scorer)
 
 
 def _tell(notes: list[str], options: Namespace) -> None:

@@ -43,10 +43,10 @@ ALLOWED = {
     "baselines": {"data.windows"},
     "scoring": {"baselines.base", "data.windows", "detectors.base"},
     "evaluation": {"scoring.events", "scoring.verdict"},
-    "report": {"data.base", "detectors.base", "scoring.verdict"},
+    "report": {"scoring.explaining", "scoring.guarantee", "scoring.verdict"},
     "sklearn": {"data.base", "scoring.conformal", "scoring.promise", "scoring.scorer"},
 }
-ON_TOP = {"cli", "comparison", "fit", "protocol", "reading", "run", "verbs"}
+ON_TOP = {"cli", "comparison", "exhibits", "fit", "looking", "protocol", "reading", "run", "tally", "verbs"}
 
 
 def modules():

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from deepad.baselines import PCAResidual
 from deepad.data.synthetic import generate
+from deepad.evaluation.vus import vus
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 LIMIT = 120
@@ -176,8 +179,25 @@ def test_the_floors_agree_with_published_values(monkeypatch, capsys, deepad_data
     assert "| 40_vowels | 82.21, 82.21 |" in shown
     assert "| 12_fault | 58.73, 58.73 | 55.87, 55.87 |" in shown
     assert "k-NN: largest difference 0.00 points" in shown
+    assert "PCA of PyOD: largest difference " in shown
+    script = runpy.run_path(str(SCRIPTS / "adbench_published.py"))  # the floor itself has a column of its own
+    train, test, y = script["split"](deepad_data / "adbench" / "12_fault.npz", 0)
+    floor = 100 * roc_auc_score(y, PCAResidual().fit(train).score(test))
+    (line,) = (line for line in shown.splitlines() if line.startswith("| 12_fault "))
+    assert line.split(" | ")[-1] == f"{floor:.2f} |"
+    assert abs(floor - 55.87) > 1
 
 
 def test_the_benchmark_of_metrics(monkeypatch, capsys):
     run(monkeypatch, "benchmark_metrics.py", "--steps", 12_000, "--rounds", 1)
     assert capsys.readouterr().out.count("\n| ") == 4
+
+
+def test_the_plain_side_of_the_benchmark_has_the_areas_of_ours():
+    plain_vus = runpy.run_path(str(SCRIPTS / "benchmark_metrics.py"))["plain_vus"]
+    rng = np.random.default_rng(0)
+    for events in (0.02, 0.2):  # far apart, and close enough for buffers to meet
+        y = np.convolve(rng.random(200) < events, np.ones(3))[:200].astype(bool).astype(int)
+        score = rng.normal(size=200) + y
+        for buffer in (0, 5, 12):
+            assert plain_vus(score, y, buffer, 20) == pytest.approx(vus(score, y, buffer, 20).roc, abs=1e-9)

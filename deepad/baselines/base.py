@@ -4,18 +4,19 @@ A baseline sees all of the normal training data at once, and scores rows indepen
 is plain arrays, so it is saved without pickle; scikit-learn fits, and the arithmetic of scoring is NumPy's.
 
 Rows are scored in blocks of `BLOCK`, the last one filled up: matrix kernels choose their order of summation by the
-size of a batch, so a row would otherwise get other bits in another batch.
+size of a batch, so a row would otherwise get other bits in another batch. What goes row by row needs no filling.
 """
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.baselines.arguments import ScalingKind
 from deepad.errors import InputError, NotFittedError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
 
@@ -25,7 +26,6 @@ Rows = NDArray[np.float64]
 BLOCK = 256
 LARGEST = 1e100
 """Largest size of a scaled value: squares of larger ones overflow."""
-ScalingKind = Literal["standard", "none"]
 
 
 class Baseline(ABC):
@@ -34,15 +34,26 @@ class Baseline(ABC):
     Constructor arguments are plain values, stored under their own names. Fitted state is the shape of a sample, the
     arrays named in `fitted`, stored with a trailing underscore, as in scikit-learn, and those of the scaling.
 
-    A member whose score depends on units has an argument `scaling`: `"standard"` takes mean and standard deviation of
-    the training rows out of each feature (D,), or of each channel of windows (T, C) and images (C, H, W); `"none"`
-    leaves raw units. A feature that never varies in training keeps its unit, so that an epsilon on it stays one.
+    With `scaling="standard"` mean and standard deviation of the training rows are taken out of each feature (D,), or of
+    each channel of windows (T, C) and images (C, H, W); `"none"` leaves raw units. It is an argument where raw units
+    may be wanted. Without it, Gaussians and the members for series always standardise, rules for one variable at a time
+    have units of their own, and no unit is compared in a score that is random or constant. A feature that never varies
+    in training keeps its unit, so that an epsilon on it stays one.
     """
 
     fitted: Mapping[str, str]
     """The fitted arrays by name, without the underscore, with their dimensions: `D` values of a sample, `C` channels of
     a window, a number, or another letter for a size that is the same in all of them, and not 0 if it is a capital. They
-    hold floats, or whole numbers where `int` comes first."""
+    hold floats, or whole numbers where `int` comes first; above 0 where `positive` does (of `D D` the diagonal)."""
+
+    by_row = False
+    """Whether the arithmetic of a score goes row by row, so that the rows beside it cannot change its bits."""
+
+    least_steps: int = 0
+    """Least steps of a window, for a member that takes windows (T, C) of a series alone; 0 if it takes any shape."""
+
+    expects: str = ""
+    """What a member expects in place of a sample, in words, such as "the mean"; empty if it expects nothing."""
 
     scaling: ScalingKind = "none"
     shape: tuple[int, ...]
@@ -61,21 +72,18 @@ class Baseline(ABC):
         x = np.asarray(x)
         if x.ndim < 2 or x.dtype.kind not in "fiub" or not x.size:
             raise InputError(f"a baseline is fitted on numbers (N, *shape), got {x.dtype} of shape {x.shape}")
-        rows = np.ascontiguousarray(x, np.float64)  # sums go by the order in memory
-        bad = ~(np.abs(rows) <= LARGEST).reshape(len(x), -1).all(1)
-        if bad.any():
-            raise InputError(
-                f"{int(bad.sum())} of {len(x)} rows hold NaN, infinite values or some beyond {LARGEST:g} (first at row "
-                f"{int(np.argmax(bad))}): drop or fill them before a baseline is fitted"
-            )
-        require_rows(rows, 2, type(self).__name__)
+        require_numbers(x, LARGEST)
+        require_rows(x, 2, type(self).__name__)
         before = vars(self).copy()
         try:
             self.shape = x.shape[1:]
+            self._require_windows()
+            rows = np.array(x, np.float64, order="C")  # the one copy of them; sums go by the order in memory
             if self.scaling == "standard":
                 self.shift_, self.scale_ = standard_scaling(rows)
             self._fit(self._rows(rows))
             self._check()
+            self._prepare()
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
@@ -89,40 +97,61 @@ class Baseline(ABC):
         A score depends on its own sample and the fitted state only, to the last bit.
 
         Raises:
-            InputError: samples of another shape.
+            InputError: samples of another shape, or values that are not finite numbers.
             NotFittedError: before `fit`.
         """
-        self._require_fitted()
-        blocks = [self._score(rows)[:n] for rows, n in self._blocks(x)]
-        return np.concatenate([np.empty(0), *blocks])
+        return self._of_blocks(self._score, x)
 
     def contributions(self, x: Array) -> Rows:
         """How much each part of samples (N, *shape) adds to their score: (N, *shape).
 
         Raises:
-            InputError: this model does not split its score, or samples of another shape.
+            InputError: this model does not split its score, or what `score` refuses.
             NotFittedError: before `fit`.
         """
-        self._require_fitted()
-        parts = [self._contributions(rows)[:n] for rows, n in self._blocks(x)]
-        return np.concatenate([np.empty((0, prod(self.shape))), *parts]).reshape(np.shape(x))
+        return self._of_blocks(self._contributions, x).reshape(np.shape(x))
 
     @property
     def explains(self) -> bool:
         """Whether the score is the sum of what the parts of a sample add to it, see `contributions`."""
         return type(self)._contributions is not Baseline._contributions
 
+    def reconstruct(self, x: Array) -> Rows | None:
+        """What the model would have expected in place of samples (N, *shape), in their units; None if nothing.
+
+        Raises:
+            InputError: what `score` refuses.
+            NotFittedError: before `fit`.
+        """
+        self._require_fitted()
+        if not self.expects:
+            return None
+        rows = self._of_blocks(self._expected, x).reshape(np.shape(x))
+        return rows if self.scaling == "none" else rows * self.scale_ + self.shift_
+
+    def scaled(self, x: Array) -> Rows:
+        """Samples (N, *shape) as rows (N, D) in the units in which this model compares them."""
+        return self._of_blocks(lambda rows: rows, x).reshape(-1, prod(self.shape))
+
+    def _expected(self, x: Rows) -> Rows:
+        """What is expected in place of scaled rows (B, D): (B, D). Told by a member that `expects` something."""
+        raise NotImplementedError
+
     def _contributions(self, x: Rows) -> Rows:
-        """What the values of rows (B, D) add to their score (B, D)."""
+        """What the values of scaled rows (B, D) add to their score, (B, D) or (B, *shape)."""
         raise InputError(f"{type(self).__name__} does not split its score over its input")
 
     @abstractmethod
     def _fit(self, x: Rows) -> None:
-        """Learn from scaled rows (N, D) and set the fitted arrays."""
+        """Learn from scaled rows (N, D), which are the member's to keep, and set the fitted arrays."""
 
-    @abstractmethod
+    def _prepare(self) -> None:
+        """Make what scoring needs beside the fitted arrays, once they are there."""
+        return
+
     def _score(self, x: Rows) -> Rows:
-        """Scores (B,) of scaled rows (B, D)."""
+        """Scores (B,) of scaled rows (B, D): the sum of their contributions, if a member does not say otherwise."""
+        return np.asarray(self._contributions(x).reshape(len(x), -1).sum(1))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -150,20 +179,28 @@ class Baseline(ABC):
         for name, array in arrays.items():
             setattr(model, f"{name}_", array)
         model._check()
+        model._prepare()
         return model
 
     def _check(self) -> None:
         """Raise `ValueError` for fitted arrays that scoring could not bear; a member adds what is particular to it."""
+        self._require_windows()
         sizes = {"D": prod(self.shape), "C": self.shape[-1]}
         for name, layout in self._kept.items():
-            array, letters = getattr(self, f"{name}_"), layout.removeprefix("int ").split()
+            array, words = getattr(self, f"{name}_"), layout.split()
+            letters = [word for word in words if word not in ("int", "positive")]
             for letter, size in zip(letters, array.shape, strict=False):
                 sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, letter.isupper()))
-            shape, kind = tuple(sizes.get(letter) for letter in letters), "i" if layout.startswith("int ") else "f"
+            shape, kind = tuple(sizes.get(letter) for letter in letters), "i" if "int" in words else "f"
             if array.shape != shape or array.dtype.kind != kind or not np.isfinite(array).all():
                 raise ValueError(
                     f"{name} must be finite ({layout}) for samples of {self.shape}, got {array.dtype} {array.shape}"
                 )
+            if "positive" in words:
+                diagonal = letters[-2:] == ["D", "D"]
+                least = (np.diagonal(array, axis1=-2, axis2=-1) if diagonal else array).min()
+                if least <= 0:
+                    raise ValueError(f"{name} must be positive{' on its diagonal' * diagonal}, got {least:g}")
 
     @property
     def _kept(self) -> dict[str, str]:
@@ -171,28 +208,43 @@ class Baseline(ABC):
         if self.scaling == "none":
             return dict(self.fitted)
         units = {1: "D", 2: "1 C"}.get(len(self.shape), f"{self.shape[0]}" + " 1" * (len(self.shape) - 1))
-        return {**self.fitted, "shift": units, "scale": units}
+        return {**self.fitted, "shift": units, "scale": f"positive {units}"}
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "shape") or not all(hasattr(self, f"{name}_") for name in self._kept):
             raise NotFittedError(f"this {type(self).__name__} has not been fitted: call fit first")
 
+    def _require_windows(self) -> None:
+        name = type(self).__name__
+        if self.least_steps and len(self.shape) != 2:
+            raise ValueError(f"{name} takes windows (T, C) of a series, got samples of shape {self.shape}")
+        if self.shape[0] < self.least_steps:
+            raise ValueError(f"{name} needs windows of at least {self.least_steps} steps, got {self.shape[0]}")
+
     def _rows(self, x: Rows) -> Rows:
-        """Scaled rows (N, D) of samples (N, *shape)."""
+        """Scaled rows (N, D) of samples (N, *shape), in their place."""
         if self.scaling == "standard":
             with np.errstate(over="ignore"):  # what is cut off next
-                x = (x - self.shift_) / self.scale_
-        return np.asarray(np.clip(x.reshape(len(x), -1), -LARGEST, LARGEST))
+                x -= self.shift_
+                x /= self.scale_
+        return np.clip(x, -LARGEST, LARGEST, out=x).reshape(len(x), -1)
 
-    def _blocks(self, x: Array) -> Iterator[tuple[Rows, int]]:
-        """Scaled rows (`BLOCK`, D), and how many of them are rows of x."""
+    def _of_blocks(self, function: Callable[[Rows], Rows], x: Array) -> Rows:
+        """What a function makes of scaled rows (B, D), for all samples (N, *shape) one after the other."""
+        self._require_fitted()
         x = np.asarray(x)
-        if x.shape[1:] != self.shape:
+        if x.shape[1:] != self.shape or x.dtype.kind not in "fiub":
             wanted = ", ".join(map(str, self.shape))
-            raise InputError(f"this {type(self).__name__} takes samples (N, {wanted}), got {x.shape}")
+            raise InputError(
+                f"this {type(self).__name__} takes samples (N, {wanted}) of numbers, got {x.dtype} of shape {x.shape}"
+            )
+        require_numbers(x)
+        made = [np.empty(0)]
         for start in range(0, len(x), BLOCK):
             block = x[start : start + BLOCK]
-            yield self._rows(filled(block, np.float64)), len(block)
+            rows = np.array(block, np.float64, order="C") if self.by_row else filled(block, np.float64)
+            made.append(function(self._rows(rows))[: len(block)])
+        return np.concatenate(made[1:] or made)
 
 
 def filled(block: Array, dtype: type[np.floating[Any]]) -> Array:
@@ -219,42 +271,21 @@ def distance_parts(difference: Rows) -> Rows:
     return np.asarray(np.divide(squares, length, out=np.zeros_like(squares), where=length > 0))
 
 
-def require_whole(least: int, **numbers: Any) -> None:
-    """Raise `ValueError` unless all of these are whole numbers of at least so much."""
-    for name, number in numbers.items():
-        if type(number) is not int or number < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+def require_numbers(x: Array, largest: float | None = None) -> None:
+    """Raise `InputError` for samples (N, *shape) with NaN, infinite values, or some beyond the largest."""
+    most = np.finfo(np.float64).max if largest is None else largest
+    blocks = (np.asarray(x[start : start + BLOCK], np.float64) for start in range(0, len(x), BLOCK))
+    good = [(np.abs(block) <= most).reshape(len(block), -1).all(1) for block in blocks]
+    bad = ~np.concatenate([np.empty(0, bool), *good])
+    if bad.any():
+        beyond = f", or some beyond {largest:g}" if largest else ""
+        raise InputError(
+            f"{int(bad.sum())} of {len(x)} rows hold NaN or infinite values{beyond} (first at row "
+            f"{int(np.argmax(bad))}): drop or fill them first"
+        )
 
 
-def require_in(interval: str, **numbers: Any) -> None:
-    """Raise `ValueError` unless all of these are numbers in an interval such as `"(0, 1]"`."""
-    low, high = map(float, interval[1:-1].split(","))
-    for name, number in numbers.items():
-        known = isinstance(number, float) or type(number) is int
-        end = (interval[0] == "[" and number == low) or (interval[-1] == "]" and number == high)
-        if not known or not (end or low < number < high):
-            raise ValueError(f"{name} must be a number in {interval}, got {number!r}")
-
-
-def require_one_of(known: tuple[Any, ...], **choices: Any) -> None:
-    """Raise `ValueError` unless all of these are among the known ones."""
-    for name, choice in choices.items():
-        if choice not in known:
-            raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {choice!r}")
-
-
-def require_seed(seed: Any) -> None:
-    """Raise `ValueError` unless this is a seed that NumPy and scikit-learn take."""
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
-
-
-def require_scaling(scaling: Any) -> None:
-    """Raise `ValueError` unless this is a kind of scaling."""
-    require_one_of(("standard", "none"), scaling=scaling)
-
-
-def require_rows(x: Rows, least: int, what: str) -> None:
+def require_rows(x: Array, least: int, what: str) -> None:
     """Raise `ValueError` for fewer rows (N, D) than a model needs."""
     if len(x) < least:
         raise ValueError(f"{what} needs at least {least} rows, got {len(x)}")

@@ -20,9 +20,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn import kernel_approximation, linear_model, svm
 
-from deepad.baselines.base import (
-    Baseline,
-    Rows,
+from deepad.baselines.arguments import (
     ScalingKind,
     require_in,
     require_one_of,
@@ -30,6 +28,7 @@ from deepad.baselines.base import (
     require_seed,
     require_whole,
 )
+from deepad.baselines.base import Baseline, Rows
 
 EXACT = 5_000
 """Most rows that `method="auto"` fits exactly."""
@@ -48,7 +47,7 @@ class OneClassSVM(Baseline):
         scaling: see `Baseline`.
     """
 
-    fitted = {"points": "N D", "weights": "N", "rho": "1", "width": "1"}
+    fitted = {"points": "N D", "weights": "N", "rho": "1", "width": "positive 1"}
 
     def __init__(
         self,

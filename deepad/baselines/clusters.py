@@ -13,36 +13,17 @@ Sander, Xu, *A density-based algorithm for discovering clusters in large spatial
 """
 
 import warnings
-from abc import ABC
 
 import numpy as np
 from sklearn import cluster
 from sklearn.exceptions import ConvergenceWarning
 
-from deepad.baselines.base import (
-    Rows,
-    ScalingKind,
-    distance_parts,
-    require_in,
-    require_rows,
-    require_scaling,
-    require_seed,
-    require_whole,
-)
-from deepad.baselines.search import NearestPoints
+from deepad.baselines.arguments import ScalingKind, require_in, require_scaling, require_seed, require_whole
+from deepad.baselines.base import Baseline, Rows, distance_parts, require_rows
+from deepad.baselines.search import Search
 
 
-class _NearestPoint(NearestPoints, ABC):
-    """Distance to the nearest of the points."""
-
-    def _score(self, x: Rows) -> Rows:
-        return np.asarray(self._nearest(x, 1)[0][:, 0])
-
-    def _contributions(self, x: Rows) -> Rows:
-        return distance_parts(x - self.points_[self._nearest(x, 1)[1][:, 0]])
-
-
-class KMeansDistance(_NearestPoint):
+class KMeansDistance(Baseline):
     """Distance to the nearest centre of k-means, in scaled units, >= 0.
 
     Args:
@@ -52,6 +33,8 @@ class KMeansDistance(_NearestPoint):
     """
 
     fitted = {"points": "N D"}
+    by_row = True
+    expects = "the nearest centre"
 
     def __init__(self, n_clusters: int = 20, seed: int = 0, scaling: ScalingKind = "standard") -> None:
         require_whole(1, n_clusters=n_clusters)
@@ -65,8 +48,20 @@ class KMeansDistance(_NearestPoint):
             warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than centres
             self.points_ = np.array(found.fit(x).cluster_centers_)
 
+    def _prepare(self) -> None:
+        self._search = Search(self.points_)
 
-class DBSCANDistance(_NearestPoint):
+    def _score(self, x: Rows) -> Rows:
+        return np.asarray(self._search.nearest(x, 1)[0][:, 0])
+
+    def _contributions(self, x: Rows) -> Rows:
+        return distance_parts(x - self._search.closest(x))
+
+    def _expected(self, x: Rows) -> Rows:
+        return self._search.closest(x)
+
+
+class DBSCANDistance(Baseline):
     """Distance to the nearest core sample of DBSCAN, in scaled units, >= 0.
 
     Args:
@@ -77,6 +72,8 @@ class DBSCANDistance(_NearestPoint):
     """
 
     fitted = {"points": "N D", "radius": "1"}
+    by_row = True
+    expects = "the nearest core sample"
 
     def __init__(
         self,
@@ -95,9 +92,20 @@ class DBSCANDistance(_NearestPoint):
     def _fit(self, x: Rows) -> None:
         require_rows(x, self.min_samples, f"DBSCAN with min_samples={self.min_samples}")
         # a row is core if its min_samples-th neighbour, itself the first, is within eps: no list of all neighbours
-        self.points_ = np.array(x)
-        within = self._nearest(x, self.min_samples)[0][:, -1]
+        within = Search(x).nearest(x, self.min_samples)[0][:, -1]
         radius = float(np.quantile(within, self.core_share, method="inverted_cdf")) if self.eps is None else self.eps
         if not (core := within <= radius).any():
             raise ValueError(f"no training row has {self.min_samples} rows within eps={radius:g}: raise eps")
         self.points_, self.radius_ = x[core], np.array([radius])
+
+    def _prepare(self) -> None:
+        self._search = Search(self.points_)
+
+    def _score(self, x: Rows) -> Rows:
+        return np.asarray(self._search.nearest(x, 1)[0][:, 0])
+
+    def _contributions(self, x: Rows) -> Rows:
+        return distance_parts(x - self._search.closest(x))
+
+    def _expected(self, x: Rows) -> Rows:
+        return self._search.closest(x)

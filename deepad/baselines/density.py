@@ -17,7 +17,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from deepad.baselines.base import Baseline, Rows, ScalingKind, require_in, require_scaling, require_seed, require_whole
+from deepad.baselines.arguments import ScalingKind, require_in, require_scaling, require_seed, require_whole
+from deepad.baselines.base import Baseline, Rows
 
 
 class KernelDensity(Baseline):
@@ -30,7 +31,8 @@ class KernelDensity(Baseline):
         scaling: see `Baseline`.
     """
 
-    fitted = {"points": "N D", "width": "1"}
+    fitted = {"points": "N D", "width": "positive 1"}
+    by_row = True
 
     def __init__(
         self, bandwidth: float | None = None, max_rows: int = 5_000, seed: int = 0, scaling: ScalingKind = "standard"
@@ -45,7 +47,7 @@ class KernelDensity(Baseline):
     def _fit(self, x: Rows) -> None:
         if len(x) > self.max_rows:
             x = x[np.sort(np.random.default_rng(self.seed).choice(len(x), self.max_rows, replace=False))]
-        self.points_ = np.array(x)
+        self.points_ = x
         self.width_ = np.array([self.bandwidth or len(x) ** (-1 / (x.shape[1] + 4))])
 
     def _score(self, x: Rows) -> Rows:

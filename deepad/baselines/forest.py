@@ -4,7 +4,8 @@
     c(m) = 2 (ln(m - 1) + 0.5772) - 2 (m - 1)/m,  m = rows each tree is grown on
 
 Assumption: anomalies are few and have values that stand apart in some features. It fails for anomalies inside the range
-of every feature, and cuts along axes see clusters that are not there. Units do not matter.
+of every feature, and cuts along axes see clusters that are not there. Units do not matter as long as features are
+scaled: trees compare float32, to which a narrow feature far from 0 is one value.
 
 Source: Liu, Ting, Zhou, *Isolation forest*, 2008, equations 1 and 2.
 """
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import ensemble
 
-from deepad.baselines.base import Baseline, Rows, require_seed, require_whole
+from deepad.baselines.arguments import ScalingKind, require_scaling, require_seed, require_whole
+from deepad.baselines.base import Baseline, Rows
 
 EULER = 0.5772156649
 
@@ -28,6 +30,7 @@ class IsolationForest(Baseline):
         n_estimators: trees, >= 1.
         max_samples: rows drawn to grow each tree, >= 2; at most the number of training rows is used.
         seed: of rows and cuts.
+        scaling: see `Baseline`.
     """
 
     fitted = {
@@ -36,14 +39,18 @@ class IsolationForest(Baseline):
         "feature": "int K M",
         "cut": "K M",
         "depth": "K M",
-        "usual_depth": "1",
+        "usual_depth": "positive 1",
     }
+    by_row = True
 
-    def __init__(self, n_estimators: int = 100, max_samples: int = 256, seed: int = 0) -> None:
+    def __init__(
+        self, n_estimators: int = 100, max_samples: int = 256, seed: int = 0, scaling: ScalingKind = "standard"
+    ) -> None:
         require_whole(1, n_estimators=n_estimators)
         require_whole(2, max_samples=max_samples)
         require_seed(seed)
-        self.n_estimators, self.max_samples, self.seed = n_estimators, max_samples, seed
+        require_scaling(scaling)
+        self.n_estimators, self.max_samples, self.seed, self.scaling = n_estimators, max_samples, seed, scaling
 
     def _fit(self, x: Rows) -> None:
         drawn = min(self.max_samples, len(x))

@@ -4,16 +4,18 @@
                            -log p(u) = (d^2 + log det S + D log 2 pi) / 2
     GaussianMixture        -log p(u) = -log sum_k w_k N(u; mean_k, S_k)
 
-With S = L L' the distance is the squared length of L^-1 (u - mean), whose component d is the part of value d that the
-values before it do not explain, in standard deviations. Of a window, whose last step comes last, the last components
-are therefore what an autoregression on the steps before would leave: the rule `last` scores a forecast.
+With S = L L' the distance is the squared length of L^-1 (u - mean). Of a window, whose last step comes last, the last
+components are what an autoregression on the steps before would leave: the rule `last` scores a forecast. Within a step,
+and within a sample that is no window, components are turned to be as like the standardised values as can be
+(P^-1/2 V^-1/2 with variances V and correlations P): the square of one is what its value adds to the score.
 
 Assumption: normal samples form an ellipse (or K of them). It fails for curved or hollow shapes. The plain covariance of
 few rows in many features is noise: shrink it.
 
 Source: Mahalanobis, *On the generalised distance in statistics*, 1936; Hotelling, *Multivariate quality control*, 1947;
 shrinkage: Ledoit, Wolf, *A well-conditioned estimator for large-dimensional covariance matrices*, 2004; robust:
-Rousseeuw, Van Driessen, *A fast algorithm for the minimum covariance determinant estimator*, 1999; mixtures: Dempster,
+Rousseeuw, Van Driessen, *A fast algorithm for the minimum covariance determinant estimator*, 1999; contributions:
+Garthwaite, Koch, *Evaluating the contributions of individual variables to a quadratic form*, 2016; mixtures: Dempster,
 Laird, Rubin, *Maximum likelihood from incomplete data via the EM algorithm*, 1977.
 """
 
@@ -27,17 +29,15 @@ from scipy.special import logsumexp
 from sklearn import covariance, mixture
 from sklearn.exceptions import ConvergenceWarning
 
-from deepad.baselines.base import (
-    Baseline,
-    Rows,
+from deepad.baselines.arguments import (
     ScalingKind,
     require_in,
     require_one_of,
-    require_rows,
     require_scaling,
     require_seed,
     require_whole,
 )
+from deepad.baselines.base import Baseline, Rows, require_rows
 
 RIDGE = 1e-6
 """Least variance of any direction, in squared standard deviations of a feature: directions in which training rows never
@@ -51,14 +51,16 @@ class MultivariateGaussian(Baseline):
 
     Args:
         covariance: `"full"` (of all training rows), `"diagonal"` (variables independent), `"shrunk"` (full, drawn
-            towards a multiple of the identity as far as the number of rows asks for) or `"robust"` (of the half of the
-            rows that lie closest together; costs some hundred times more).
+            towards a multiple of the identity as far as the number of rows asks for) or `"robust"` (of the rows in the
+            ellipse that should hold 97.5 % of them, as found from the half that lies closest together; costs some
+            hundred times more).
         density: score with minus the logarithm of the density instead, in nats of standardised units: it ranks alike.
         seed: of the subsets that `"robust"` starts from.
     """
 
-    fitted = {"mean": "D", "whiten": "D D"}
+    fitted = {"mean": "D", "whiten": "positive D D"}
     scaling = "standard"
+    expects = "the mean"
 
     def __init__(self, covariance: CovarianceKind = "shrunk", density: bool = False, seed: int = 0) -> None:
         require_one_of(("full", "diagonal", "shrunk", "robust"), covariance=covariance)
@@ -72,6 +74,16 @@ class MultivariateGaussian(Baseline):
         constant = (np.ptp(x, axis=0) == 0) | (np.diag(spread) < RIDGE)
         spread = spread + np.diag(np.where(constant, 1 - np.diag(spread), RIDGE))
         self.whiten_ = solve_triangular(np.linalg.cholesky(spread), np.eye(len(spread)), lower=True)
+        for own in self._parts_in_order():
+            rows = self.whiten_[own]
+            deviation = np.sqrt(np.square(np.linalg.inv(rows[:, own])).sum(1))  # of what the steps before leave
+            left, _, right = np.linalg.svd(rows[:, own] * deviation)
+            self.whiten_[own] = (left @ right).T @ rows
+
+    def _parts_in_order(self) -> list[slice]:
+        """The values of each step of a window; of other samples all values."""
+        size = self.shape[-1] if len(self.shape) == 2 else math.prod(self.shape)
+        return [slice(start, start + size) for start in range(0, math.prod(self.shape), size)]
 
     def _moments(self, x: Rows) -> tuple[Rows, Rows]:
         """Mean (D,) and covariance (D, D)."""
@@ -87,14 +99,17 @@ class MultivariateGaussian(Baseline):
             found.fit(x)
         return found.location_, found.covariance_
 
-    def _score(self, x: Rows) -> Rows:
-        return np.asarray(self._contributions(x).sum(1))
-
     def _contributions(self, x: Rows) -> Rows:
         squares = np.square((x - self.mean_) @ self.whiten_.T)
         if not self.density:
             return np.asarray(squares)
-        return np.asarray((squares + math.log(2 * math.pi)) / 2 - np.log(np.diag(self.whiten_)))
+        sizes = [np.linalg.slogdet(self.whiten_[own, own])[1] for own in self._parts_in_order()]
+        return np.asarray(
+            (squares + math.log(2 * math.pi)) / 2 - np.repeat(sizes, x.shape[1] // len(sizes)) * len(sizes) / x.shape[1]
+        )
+
+    def _expected(self, x: Rows) -> Rows:
+        return np.broadcast_to(self.mean_, x.shape)
 
 
 class GaussianMixture(Baseline):
@@ -121,7 +136,8 @@ class GaussianMixture(Baseline):
         require_in("(0, inf)", regularization=regularization)
         require_seed(seed)
         require_scaling(scaling)
-        self.fitted = {"log_weights": "K", "means": "K D", "whiten": "K D D" if covariance == "full" else "K D"}
+        shape = "positive K D D" if covariance == "full" else "positive K D"
+        self.fitted = {"log_weights": "K", "means": "K D", "whiten": shape}
         self.n_components, self.covariance, self.regularization = n_components, covariance, regularization
         self.seed, self.scaling = seed, scaling
 

@@ -20,19 +20,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepad.baselines.base import (
-    Rows,
-    ScalingKind,
-    distance_parts,
-    require_one_of,
-    require_rows,
-    require_scaling,
-    require_whole,
-)
-from deepad.baselines.search import NearestPoints
+from deepad.baselines.arguments import ScalingKind, require_one_of, require_scaling, require_whole
+from deepad.baselines.base import Baseline, Rows, distance_parts, require_rows
+from deepad.baselines.search import Search
 
 
-class KNearestNeighbors(NearestPoints):
+class KNearestNeighbors(Baseline):
     """Distance to the k-th nearest training row in scaled units, >= 0.
 
     Args:
@@ -44,6 +37,7 @@ class KNearestNeighbors(NearestPoints):
     """
 
     fitted = {"points": "N D"}
+    by_row = True
 
     def __init__(
         self,
@@ -59,7 +53,7 @@ class KNearestNeighbors(NearestPoints):
         self.n_neighbors, self.distance, self.metric, self.scaling = n_neighbors, distance, metric, scaling
 
     def _fit(self, x: Rows) -> None:
-        self.points_ = np.array(self._compared(x))
+        self.points_ = self._compared(x)
 
     def _compared(self, x: Rows) -> Rows:
         """Rows (N, D) as they are compared; a row of zeros has no direction and stays."""
@@ -72,19 +66,30 @@ class KNearestNeighbors(NearestPoints):
         super()._check()
         require_rows(self.points_, self.n_neighbors, f"the distance to {self.n_neighbors} neighbours")
 
+    def _prepare(self) -> None:
+        self._search = Search(self.points_)
+
     def _score(self, x: Rows) -> Rows:
-        distances = self._nearest(self._compared(x), self.n_neighbors)[0]
+        distances = self._search.nearest(self._compared(x), self.n_neighbors)[0]
         return np.asarray(distances[:, -1] if self.distance == "largest" else distances.mean(1))
 
     def _contributions(self, x: Rows) -> Rows:
         x = self._compared(x)
-        nearest = self._nearest(x, self.n_neighbors)[1]
+        nearest = self._search.nearest(x, self.n_neighbors)[1]
         chosen = nearest[:, -1:] if self.distance == "largest" else nearest
         parts = [distance_parts(x - self.points_[column]) for column in chosen.T]
         return np.asarray(np.mean(parts, axis=0))
 
+    @property
+    def expects(self) -> str:  # type: ignore[override] # of directions there is nothing in units
+        """The nearest training row, but of directions alone nothing."""
+        return "the nearest training row" if self.metric == "euclidean" else ""
 
-class LocalOutlierFactor(NearestPoints):
+    def _expected(self, x: Rows) -> Rows:
+        return self._search.closest(x)
+
+
+class LocalOutlierFactor(Baseline):
     """Local outlier factor of a new row among the training rows, > 0: about 1 within a cluster, however loose.
 
     Args:
@@ -92,7 +97,8 @@ class LocalOutlierFactor(NearestPoints):
         scaling: see `Baseline`.
     """
 
-    fitted = {"points": "N D", "reach": "N", "density": "N"}
+    fitted = {"points": "N D", "reach": "N", "density": "positive N"}
+    by_row = True
 
     def __init__(self, n_neighbors: int = 20, scaling: ScalingKind = "standard") -> None:
         require_whole(1, n_neighbors=n_neighbors)
@@ -100,14 +106,17 @@ class LocalOutlierFactor(NearestPoints):
         self.n_neighbors, self.scaling = n_neighbors, scaling
 
     def _fit(self, x: Rows) -> None:
-        self.points_ = np.array(x)
-        distances, nearest = self._nearest(None, self._k)
+        self.points_ = x
+        distances, nearest = Search(x).nearest(None, self._k)
         self.reach_ = distances[:, -1]
         self.density_ = self._local_density(distances, nearest)
 
     def _check(self) -> None:
         super()._check()
         require_rows(self.points_, 2, "the local outlier factor")
+
+    def _prepare(self) -> None:
+        self._search = Search(self.points_)
 
     @property
     def _k(self) -> int:
@@ -119,6 +128,6 @@ class LocalOutlierFactor(NearestPoints):
         return np.asarray(1 / (reach.mean(1) + 1e-10))  # as scikit-learn: copies of a row are infinitely dense
 
     def _score(self, x: Rows) -> Rows:
-        distances, nearest = self._nearest(x, self._k)
+        distances, nearest = self._search.nearest(x, self._k)
         density = self._local_density(distances, nearest)
         return np.asarray((self.density_[nearest] / density[:, None]).mean(1))

@@ -11,7 +11,8 @@ Source: Jackson, Mudholkar, *Control procedures for residuals associated with pr
 import numpy as np
 from sklearn import decomposition
 
-from deepad.baselines.base import Baseline, Rows, ScalingKind, require_scaling
+from deepad.baselines.arguments import ScalingKind, require_scaling
+from deepad.baselines.base import Baseline, Rows
 
 
 class PCAResidual(Baseline):
@@ -25,6 +26,7 @@ class PCAResidual(Baseline):
     """
 
     fitted = {"mean": "D", "components": "k D"}
+    expects = "its projection"
 
     def __init__(self, n_components: int | float = 0.5, scaling: ScalingKind = "standard") -> None:
         share = isinstance(n_components, float) and 0 < n_components < 1
@@ -43,13 +45,14 @@ class PCAResidual(Baseline):
         if isinstance(wanted, float):
             wanted = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), wanted)) + 1
         sizes = pca.singular_values_
+        rest = pca.noise_variance_ * (most - len(sizes))  # variance in the directions that were not looked for
         # found from a covariance they have the root of its rounding
-        varying = int((sizes > 1e-6 * sizes[0]).sum()) if len(sizes) == most else most
+        varying = int((sizes > 1e-6 * sizes[0]).sum()) + bool(rest > 1e-12 * pca.explained_variance_[0])
         self.mean_, self.components_ = pca.mean_, pca.components_[: min(wanted, max(varying - 1, 0))]
-
-    def _score(self, x: Rows) -> Rows:
-        return np.asarray(self._contributions(x).sum(1))
 
     def _contributions(self, x: Rows) -> Rows:
         r = x - self.mean_
         return np.asarray(np.square(r - (r @ self.components_.T) @ self.components_))
+
+    def _expected(self, x: Rows) -> Rows:
+        return np.asarray(self.mean_ + ((x - self.mean_) @ self.components_.T) @ self.components_)

@@ -16,65 +16,22 @@ geometric moving averages*, 1959; Page, *Continuous inspection schemes*, 1954; C
 al., *Matrix profile I*, 2016.
 """
 
-from abc import ABC
 from collections.abc import Sequence
 from math import sqrt
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepad.baselines.base import (
-    Baseline,
-    Rows,
-    ScalingKind,
-    require_in,
-    require_one_of,
-    require_whole,
-)
-from deepad.data.windows import dominant_period
+from deepad.baselines.arguments import require_in, require_one_of, require_whole
+from deepad.baselines.base import Baseline, Rows, standard_scaling
+from deepad.data.windows import dominant_period, joined
 from deepad.errors import IncompatibleInstallError
 
 ROLLING_FLOOR = 1e-2
 """Least variance of the steps before, in squared standard deviations of training: a flat stretch makes nobody sure."""
 
 
-class _OfWindows(Baseline, ABC):
-    """A baseline for windows (T, C), scaled by channel."""
-
-    scaling: ScalingKind = "standard"
-    least_steps = 2
-
-    def _fit(self, x: Rows) -> None:
-        self._require_windows()
-        self._fit_windows(x.reshape(-1, *self.shape))
-
-    def _check(self) -> None:
-        self._require_windows()
-        super()._check()
-
-    def _require_windows(self) -> None:
-        name = type(self).__name__
-        if len(self.shape) != 2:
-            raise ValueError(f"{name} takes windows (T, C) of a series, got samples of shape {self.shape}")
-        if self.shape[0] < self.least_steps:
-            raise ValueError(f"{name} needs windows of at least {self.least_steps} steps, got {self.shape[0]}")
-
-    def _fit_windows(self, x: Rows) -> None:
-        """Learn from scaled windows (N, T, C)."""
-
-    def _parts(self, x: Rows) -> Rows:
-        """What steps and channels of scaled windows (B, T, C) add to their score (B, T, C)."""
-        raise NotImplementedError
-
-    def _contributions(self, x: Rows) -> Rows:
-        return self._parts(x.reshape(-1, *self.shape)).reshape(x.shape)
-
-    def _score(self, x: Rows) -> Rows:
-        return np.asarray(self._contributions(x).sum(1))
-
-
-class ControlChart(_OfWindows):
+class ControlChart(Baseline):
     """Largest standardised deviation of a channel at the last step of a window, >= 0.
 
     Args:
@@ -86,6 +43,7 @@ class ControlChart(_OfWindows):
     """
 
     fitted = {}
+    scaling = "standard"
 
     def __init__(
         self, chart: Literal["shewhart", "ewma", "cusum"] = "shewhart", weight: float = 0.2, slack: float = 0.5
@@ -96,7 +54,11 @@ class ControlChart(_OfWindows):
         self.chart, self.weight, self.slack = chart, weight, slack
         self.least_steps = 4 if chart == "shewhart" else 2
 
-    def _parts(self, x: Rows) -> Rows:
+    def _fit(self, x: Rows) -> None:
+        pass
+
+    def _contributions(self, x: Rows) -> Rows:
+        x = x.reshape(-1, *self.shape)
         z = {"shewhart": self._shewhart, "ewma": self._ewma, "cusum": self._cusum}[self.chart](x)
         parts, largest, rows = np.zeros(x.shape), z.argmax(1), np.arange(len(x))
         parts[rows, -1, largest] = z[rows, largest]
@@ -121,16 +83,22 @@ class ControlChart(_OfWindows):
         return np.maximum(up, down)
 
 
-class MovingVariance(_OfWindows):
+class MovingVariance(Baseline):
     """Variance over the steps of a window, summed over channels, in squared standard deviations of training, >= 0."""
 
     fitted = {}
+    scaling = "standard"
+    least_steps = 2
 
-    def _parts(self, x: Rows) -> Rows:
+    def _fit(self, x: Rows) -> None:
+        pass
+
+    def _contributions(self, x: Rows) -> Rows:
+        x = x.reshape(-1, *self.shape)
         return np.asarray(np.square(x - x.mean(1, keepdims=True)) / x.shape[1])
 
 
-class Persistence(_OfWindows):
+class Persistence(Baseline):
     """Squared changes over `lag` steps in units of their variance in training, summed over a window, >= 0.
 
     Args:
@@ -138,26 +106,28 @@ class Persistence(_OfWindows):
             season makes this the seasonal naive forecast.
     """
 
-    fitted = {"spread": "C"}
+    fitted = {"spread": "positive C"}
+    scaling = "standard"
 
     def __init__(self, lag: int = 1) -> None:
         require_whole(1, lag=lag)
         self.lag, self.least_steps = lag, lag + 1
 
-    def _fit_windows(self, x: Rows) -> None:
-        spread = np.sqrt(np.square(self._changes(x)).mean((0, 1)))
+    def _fit(self, x: Rows) -> None:
+        spread = np.sqrt(np.square(self._changes(x.reshape(-1, *self.shape))).mean((0, 1)))
         self.spread_ = np.where(spread > 0, spread, 1.0)
 
     def _changes(self, x: Rows) -> Rows:
         return np.asarray(x[:, self.lag :] - x[:, : -self.lag])
 
-    def _parts(self, x: Rows) -> Rows:
+    def _contributions(self, x: Rows) -> Rows:
+        x = x.reshape(-1, *self.shape)
         parts = np.zeros(x.shape)
         parts[:, self.lag :] = np.square(self._changes(x) / self.spread_)
         return parts
 
 
-class SeasonalResidual(_OfWindows):
+class SeasonalResidual(Baseline):
     """What is left of a window when the seasonal profile of the training series and the window's level are taken out.
 
     In training the windows are joined again, and STL (one period) or MSTL (several) splits the longest unbroken stretch
@@ -172,7 +142,9 @@ class SeasonalResidual(_OfWindows):
             dominant one of the training series, and none where there is none.
     """
 
-    fitted = {"profile": "P C", "spread": "C"}
+    fitted = {"profile": "P C", "spread": "positive C"}
+    scaling = "standard"
+    least_steps = 2
 
     def __init__(self, periods: int | Sequence[int] | None = None) -> None:
         given: list[Any] = [] if periods is None else [*periods] if isinstance(periods, list | tuple) else [periods]
@@ -182,7 +154,8 @@ class SeasonalResidual(_OfWindows):
             raise ValueError(f"the longest of several periods must be a multiple of each of the others, got {given}")
         self.periods = periods if periods is None or isinstance(periods, int) else sorted(given)
 
-    def _fit_windows(self, x: Rows) -> None:
+    def _fit(self, x: Rows) -> None:
+        x = x.reshape(-1, *self.shape)
         series = max(joined(x), key=len)
         known = [self.periods] if isinstance(self.periods, int) else self.periods
         found = [dominant_period(series)] if known is None else known
@@ -212,11 +185,11 @@ class SeasonalResidual(_OfWindows):
         left = x - shifted[misfit.argmin(1)]
         return np.asarray(left - np.median(left, axis=1, keepdims=True))
 
-    def _parts(self, x: Rows) -> Rows:
-        return np.asarray(np.square(self._residual(x) / self.spread_))
+    def _contributions(self, x: Rows) -> Rows:
+        return np.asarray(np.square(self._residual(x.reshape(-1, *self.shape)) / self.spread_))
 
 
-class MatrixProfile(_OfWindows):
+class MatrixProfile(Baseline):
     """Euclidean distance of a standardised window to the nearest one of the training series, >= 0.
 
     Each channel of each window is standardised by itself, so that shape counts and neither level nor scale; the squared
@@ -227,15 +200,17 @@ class MatrixProfile(_OfWindows):
     """
 
     fitted = {"series": "N C", "ends": "int K"}
+    scaling = "standard"
+    least_steps = 3
+    by_row = True
 
     def __init__(self, normalize: bool = True) -> None:
         require_one_of((False, True), normalize=normalize)
         self.normalize = normalize
-        self.least_steps = 3
 
-    def _fit_windows(self, x: Rows) -> None:
+    def _fit(self, x: Rows) -> None:
         _stumpy()
-        stretches = joined(x)
+        stretches = joined(x.reshape(-1, *self.shape))
         self.series_, self.ends_ = np.concatenate(stretches), np.cumsum([len(part) for part in stretches])
 
     def _check(self) -> None:
@@ -243,53 +218,44 @@ class MatrixProfile(_OfWindows):
         if (np.diff(self.ends_, prepend=0) < self.shape[0]).any() or self.ends_[-1] != len(self.series_):
             raise ValueError("the stretches of the training series are shorter than a window, or do not end with it")
 
+    def _prepare(self) -> None:
+        begins = [0, *self.ends_[:-1]]  # no window reaches over a break
+        self._begins = np.concatenate(
+            [np.arange(begin, end - self.shape[0] + 1) for begin, end in zip(begins, self.ends_, strict=True)]
+        )
+        self._channels: list[tuple[Rows, dict[str, Any]]] | None = None
+
     def _score(self, x: Rows) -> Rows:
-        stumpy = _stumpy()
-        channels = np.insert(self.series_, self.ends_[:-1], np.nan, axis=0).T.copy()  # no window reaches over a break
-        moments = [self._moments(channel) for channel in channels]
-        scores = np.empty(len(x))
-        for place, window in enumerate(x):
-            if place and (window == x[place - 1]).all():  # what fills up a block
-                scores[place] = scores[place - 1]
-                continue
+        mass, scores = _stumpy().core.mass, np.empty(len(x))
+        channels = self._channels = self._channels or [self._searched(channel) for channel in self.series_.T]
+        for place, window in enumerate(x.reshape(-1, *self.shape)):
+            compared = self._compared(window)
             profiles = [
-                stumpy.core.mass(q, channel, normalize=self.normalize, **known)
-                for q, channel, known in zip(window.reshape(self.shape).T.copy(), channels, moments, strict=True)
+                mass(q, channel, normalize=self.normalize, **known)
+                for q, (channel, known) in zip(compared.T.copy(), channels, strict=True)
             ]
-            scores[place] = sqrt(np.square(profiles).sum(0).min())
+            begin = self._begins[np.square(profiles).sum(0)[self._begins].argmin()]
+            # a profile made by Fourier transforms has the rounding of the largest value of the series
+            nearest = self._compared(self.series_[begin : begin + len(window)])
+            scores[place] = sqrt(np.square(compared - nearest).sum())
         return scores
 
-    def _moments(self, channel: Rows) -> dict[str, Any]:
-        """What `mass` would find anew for each window: mean, deviation and constancy of all windows of a channel."""
+    def _compared(self, window: Rows) -> Rows:
+        """A window (T, C) as it is compared; a channel that does not vary in it is 0."""
         if not self.normalize:
-            return {}
-        _, mean, deviation, constant = _stumpy().core.preprocess(channel, self.shape[0])
-        return {"M_T": mean, "Σ_T": deviation, "T_subseq_isconstant": constant}
+            return window
+        shift, scale = standard_scaling(window)
+        return np.where(np.ptp(window, axis=0) > 0, (window - shift) / scale, 0.0)
 
-    _contributions = Baseline._contributions  # the score is that of the whole window
+    def _searched(self, channel: Rows) -> tuple[Rows, dict[str, Any]]:
+        """A channel (n,), and what `mass` would find anew each time: mean, deviation and constancy of its windows.
 
-
-def joined(windows: NDArray[Any]) -> list[NDArray[Any]]:
-    """The unbroken stretches (n, C) that windows (N, T, C) in order of time were cut from, found by their overlap.
-
-    The stride is the one at which most windows continue the one before; where a window does not, a stretch begins.
-    Windows in no order are stretches of their own.
-    """
-    steps = windows.shape[1]
-
-    def continued(some: NDArray[Any], stride: int) -> NDArray[np.bool_]:
-        return np.asarray((some[1:, : steps - stride] == some[:-1, stride:]).all((1, 2)))
-
-    some = windows[:1000]
-    shares = [continued(some, stride).mean() if len(some) > 1 else 0.0 for stride in range(1, steps)]
-    stride = int(np.argmax(shares)) + 1 if max(shares, default=0.0) > 0.5 else steps
-    follows = continued(windows, stride) if stride < steps else np.zeros(len(windows) - 1, bool)
-    begins = np.flatnonzero(np.concatenate([[True], ~follows]))
-    stretches = []
-    for begin, end in zip(begins, [*begins[1:], len(windows)], strict=True):
-        rest = windows[begin + 1 : end, steps - stride :].reshape(-1, windows.shape[2])
-        stretches.append(np.concatenate([windows[begin], rest]))
-    return stretches
+        Where level does not count it is taken out, so that it does not add to the rounding.
+        """
+        if not self.normalize:
+            return channel.copy(), {}
+        channel, mean, deviation, constant = _stumpy().core.preprocess(channel - np.median(channel), self.shape[0])
+        return channel, {"M_T": mean, "Σ_T": deviation, "T_subseq_isconstant": constant}
 
 
 def _seasonal(channel: Rows, periods: list[int]) -> Rows:

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from deepad.baselines.base import Baseline, Rows
+from deepad.baselines.base import Baseline, Rows, standard_scaling
 
 NORMAL_MAD = 1.482602218505602
 """Standard deviation of a normal variable over the median of its absolute deviations, 1 / Phi^-1(3/4)."""
@@ -29,7 +29,8 @@ NORMAL_MAD = 1.482602218505602
 class _LargestOf(Baseline, ABC):
     """The largest of some standardised distances of the values of a row."""
 
-    fitted = {"low": "D", "high": "D", "spread": "D"}
+    fitted = {"low": "D", "high": "D", "spread": "positive D"}
+    expects = "the mean"
 
     def _fit(self, x: Rows) -> None:
         columns = x.reshape(-1, self.shape[-1]) if len(self.shape) == 2 else x
@@ -53,13 +54,16 @@ class _LargestOf(Baseline, ABC):
         parts[rows, largest] = z[rows, largest]
         return parts
 
+    def _expected(self, x: Rows) -> Rows:
+        return np.clip(x, self.low_, self.high_)
+
 
 class ZScore(_LargestOf):
     """Largest distance to the mean in standard deviations, >= 0."""
 
     def _learn(self, columns: Rows) -> tuple[Rows, Rows, Rows]:
-        mean = columns.mean(0)
-        return mean, mean, _spread(columns.std(0), columns)
+        mean, spread = standard_scaling(columns)
+        return mean, mean, spread
 
 
 class ModifiedZScore(_LargestOf):
@@ -67,6 +71,8 @@ class ModifiedZScore(_LargestOf):
 
     Where more than half of the values coincide that deviation is 0 and the standard deviation is the unit.
     """
+
+    expects = "the median"
 
     def _learn(self, columns: Rows) -> tuple[Rows, Rows, Rows]:
         median = np.median(columns, axis=0)
@@ -79,6 +85,8 @@ class IQRDistance(_LargestOf):
     Where the quartiles coincide the standard deviation is the unit.
     """
 
+    expects = "the nearest quartile"
+
     def _learn(self, columns: Rows) -> tuple[Rows, Rows, Rows]:
         low, high = np.quantile(columns, [0.25, 0.75], axis=0)
         return low, high, _spread(high - low, columns)
@@ -86,6 +94,4 @@ class IQRDistance(_LargestOf):
 
 def _spread(found: Rows, columns: Rows) -> Rows:
     """The spread that was found; where it is 0 the standard deviation, and 1 for what never varies."""
-    constant = columns.max(0) == columns.min(0)
-    deviation = np.where(constant | (columns.std(0) == 0), 1.0, columns.std(0))
-    return np.where(constant | (found <= 0), deviation, found)
+    return np.where(found > 0, found, standard_scaling(columns)[1])

@@ -12,7 +12,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from deepad.baselines.base import Baseline, Rows, ScalingKind, distance_parts, require_scaling, require_seed
+from deepad.baselines.arguments import ScalingKind, require_scaling, require_seed
+from deepad.baselines.base import Baseline, Rows, distance_parts
 
 
 class RandomScore(Baseline):
@@ -23,6 +24,7 @@ class RandomScore(Baseline):
     """
 
     fitted = {}
+    by_row = True
 
     def __init__(self, seed: int = 0) -> None:
         require_seed(seed)
@@ -45,9 +47,6 @@ class ConstantScore(Baseline):
     def _fit(self, x: Rows) -> None:
         pass
 
-    def _score(self, x: Rows) -> Rows:
-        return np.zeros(len(x))
-
     def _contributions(self, x: Rows) -> Rows:
         return np.zeros(x.shape)
 
@@ -60,6 +59,7 @@ class MeanDistance(Baseline):
     """
 
     fitted = {"mean": "D"}
+    expects = "the mean"
 
     def __init__(self, scaling: ScalingKind = "standard") -> None:
         require_scaling(scaling)
@@ -73,3 +73,6 @@ class MeanDistance(Baseline):
 
     def _contributions(self, x: Rows) -> Rows:
         return distance_parts(x - self.mean_)
+
+    def _expected(self, x: Rows) -> Rows:
+        return np.broadcast_to(self.mean_, x.shape)

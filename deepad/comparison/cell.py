@@ -1,16 +1,20 @@
 """One cell of a comparison: train, calibrate, judge and measure one model on one data set with one seed.
 
-Cells of one data set and seed share what was trained: a hybrid takes the detector of the cell beside it. Everything is
-seeded and runs in one thread, so a cell that is run again, alone or after a crash, gives the same bits on one machine.
+Cells of one data set and seed share what was trained, and what could not be: a hybrid takes the detector of the cell
+beside it, or its error. Everything is seeded and runs in one thread, so a cell that is run again, alone or after a
+crash, gives the same bits on one machine; where the plan trains on a GPU that is not promised.
 """
 
 import contextlib
 import hashlib
+import inspect
 import time
+import traceback
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from deepad import protocol
 from deepad.baselines.base import Baseline
 from deepad.comparison.plan import Cell, Plan
-from deepad.comparison.spec import checked
+from deepad.comparison.spec import class_of
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, best_checkpoint
 from deepad.errors import InsufficientCalibrationError
@@ -52,20 +56,35 @@ class Bench:
     def __init__(self, plan: Plan, data: str, seed: int) -> None:
         self.plan, self.name, self.seed = plan, data, seed
         self.models: dict[str, Model] = {}
-        self.seconds: dict[str, float] = {}
+        self.costs: dict[str, Meter] = {}
         self.epochs: dict[str, int] = {}
         self._data: DataModule | None = None
+        self._errors: dict[str | None, Exception] = {}
+        """What a model could not be fitted for, or the data set (None) not read."""
 
     @property
     def data(self) -> DataModule:
         """The data module, read on first use."""
         if self._data is None:
-            kind, arguments = checked(DataModule, self.plan.data[self.name], f"data {self.name!r}")
-            data: DataModule = kind(**{**arguments, "seed": self.seed})
-            data.prepare_data()
-            data.setup()
-            self._data = data
+            with self._remembering(None):
+                spec = self.plan.data[self.name]
+                data: DataModule = class_of(DataModule, spec)(**spec.get("init_args", {}), seed=self.seed)
+                data.prepare_data()
+                data.setup()
+                self._data = data
         return self._data
+
+    @contextlib.contextmanager
+    def _remembering(self, name: str | None) -> Iterator[None]:
+        """What failed once is not tried again by each cell that needs it: its error is raised again."""
+        if name in self._errors:
+            raise self._errors[name]
+        try:
+            yield
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # which hold on to the data
+            self._errors[name] = error
+            raise
 
     def measure(self, cell: Cell) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """What is kept of a cell: plain values, and the test scores with their labels."""
@@ -80,45 +99,45 @@ class Bench:
 
     def _measure(self, cell: Cell) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         data = self.data
-        reset_peak_memory()
         for name in cell.needs:
             if name not in self.models:
-                started = time.perf_counter()
-                self.models[name] = self._fit(name)
-                self.seconds[name] = time.perf_counter() - started
-        started = time.perf_counter()
+                with self._remembering(name), Meter() as self.costs[name]:
+                    self.models[name] = self._fit(name)
         decision = dict(self.plan.calibration)
         if not data.sequential:
             decision.pop("rule", None)
-        scorer, refused = _calibrated(self.models[cell.model], data, decision)
-        tested = protocol.judge(scorer, data)
-        score_seconds = time.perf_counter() - started
+        with Meter() as judging:
+            scorer, refused = _calibrated(self.models[cell.model], data, decision)
+            tested = protocol.judge(scorer, data)
         verdict, y = tested.verdict, tested.y
-        judged = ~np.isnan(verdict.score)
         metrics = evaluate(verdict, y)
-        enough = np.bincount(y[judged], minlength=2).min() >= 2
-        for metric in METRICS if enough else ():
-            around = interval(y[judged], verdict.score[judged], metric, draws=DRAWS)
-            metrics["ranking"][f"{metric}_95"] = [around.low, around.high]
-        if refused:
-            metrics |= {"at_threshold": None, "refused": refused}
-        if data.sequential:
+        if not data.sequential:  # steps depend on each other
+            metrics["ranking"] |= _intervals(verdict.score, y)
+        else:
             metrics["series"] = self._series(tested)
             if self.plan.whole_series:
                 metrics["whole_series"] = self._series(protocol.judge(scorer, data, "all"))["ranking"]
+        guarantee: dict[str, Any] | None = {**verdict.guarantee.to_dict(), "text": str(verdict.guarantee)}
+        if refused:
+            guarantee = None
+            metrics |= {"at_threshold": None, "refused": refused}
+            if data.sequential:
+                metrics["series"]["at_threshold"] = None
+        meters = [judging, *(self.costs[name] for name in cell.needs)]
+        added = [meter.added_mib for meter in meters if meter.added_mib is not None]
         found: dict[str, Any] = {
             "plan": self.plan.part(cell.data, cell.model, cell.seed),
             "splits": data.describe(),
             "id": scorer.id,
             "scores_digest": hashlib.sha256(verdict.score.tobytes()).hexdigest(),
-            "guarantee": {**verdict.guarantee.to_dict(), "text": str(verdict.guarantee)},
+            "guarantee": guarantee,
             "metrics": metrics,
             "epochs": self.epochs.get(cell.model),
             "error": None,
             "cost": {
-                "fit_seconds": round(sum(self.seconds[name] for name in cell.needs), 3),
-                "score_seconds": round(score_seconds, 3),
-                "peak_memory_mib": peak_memory(),
+                "fit_seconds": round(sum(self.costs[name].seconds for name in cell.needs), 3),
+                "score_seconds": round(judging.seconds, 3),
+                "added_memory_mib": max(added, default=None),
             },
             "versions": versions(),
         }
@@ -145,10 +164,9 @@ class Bench:
             return Ensemble(members, **chosen).fit(protocol.samples(self.data.splits.val))
         if self.plan.kind(name) == "deep":
             return self._train(name, spec)
-        kind, arguments = checked(Baseline, spec, f"model {name!r}")
-        if "seed" in arguments and "seed" not in spec.get("init_args", {}):
-            arguments["seed"] = self.seed
-        baseline: Baseline = kind(**arguments)
+        kind = class_of(Baseline, spec)
+        seeded = {"seed": self.seed} if "seed" in inspect.signature(kind).parameters else {}
+        baseline: Baseline = kind(**{**seeded, **spec.get("init_args", {})})
         if "features_of" not in spec:
             return protocol.fit(baseline, self.data)
         detector = self.models[spec["features_of"]]
@@ -156,12 +174,10 @@ class Bench:
         return Hybrid(detector, baseline).fit(protocol.samples(self.data.splits.train))
 
     def _train(self, name: str, spec: dict[str, Any]) -> Detector:
-        kind, arguments = checked(Detector, spec, f"model {name!r}")
-        options = {"max_epochs": 50, "devices": 1, "logger": False, "enable_progress_bar": False,
-                   "enable_model_summary": False, **self.plan.trainer, **spec.get("trainer", {})}  # fmt: skip
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, **spec["trainer"]}
         with torch.random.fork_rng(), TemporaryDirectory() as folder:
             torch.manual_seed(self.seed)
-            detector: Detector = kind(self.data.shape, **arguments)
+            detector: Detector = class_of(Detector, spec)(self.data.shape, **spec.get("init_args", {}))
             trainer = pl.Trainer(default_root_dir=folder, callbacks=[best_checkpoint(folder, last=False)], **options)
             trainer.fit(detector, self.data)
         self.epochs[name] = trainer.current_epoch
@@ -176,16 +192,41 @@ def _calibrated(model: Model, data: DataModule, decision: dict[str, Any]) -> tup
         return protocol.calibrate(model, data, rule=decision.get("rule"), alpha=1 / (error.n + 1)), str(error)
 
 
-def reset_peak_memory() -> None:
-    """Let the peak memory of this process begin anew, where the system can (Linux)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+def _intervals(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, list[float]]:
+    """95 % ranges of what independent samples rank, none where a class is too small."""
+    judged, found = ~np.isnan(score), {}
+    for metric in METRICS if np.bincount(y[judged], minlength=2).min() >= 2 else ():
+        around = interval(y[judged], score[judged], metric, draws=DRAWS)
+        found[f"{metric}_95"] = [around.low, around.high]
+    return found
 
 
-def peak_memory() -> int | None:
-    """Most memory in MiB that this process had since `reset_peak_memory`; None where the system does not say."""
+class Meter:
+    """What the block inside costs.
+
+    Attributes:
+        seconds: that it took.
+        added_mib: most memory in MiB beyond what the process held before, rounded down: less than it used where it
+            fits into what others left; None where the system does not say.
+    """
+
+    seconds: float
+    added_mib: int | None
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        self._before, self._started = _peak_kib(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds, peak = time.perf_counter() - self._started, _peak_kib()
+        self.added_mib = None if peak is None or self._before is None else (peak - self._before) // 1024
+
+
+def _peak_kib() -> int | None:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), None)
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)

@@ -4,20 +4,21 @@ A folder of a comparison:
 
 | path                          | holds                                                                            |
 |-------------------------------|----------------------------------------------------------------------------------|
-| `plan.json`                   | the resolved plan                                                                |
+| `plan.json`                   | the resolved plan, which `--config` takes as well                                |
 | `cells/DATA/MODEL/SEED.json`  | one cell: its part of the plan, data and split digests, metrics, cost, versions   |
 | `cells/DATA/MODEL/SEED.npz`   | the scores of its test samples and their labels                                  |
 | `leaderboard.*`, `cells.csv`  | what they say together, see `table`                                              |
 
 A cell is written at once and as a whole, so a comparison that was killed goes on where it stopped: what is done is not
-run again, what was cut off is. A cell that fails is kept with its error; one whose process dies is, too. Processes end
-with the one that started them.
+run again, what was cut off is. A cell that fails is kept with its error and without scores; one whose process dies is,
+too. Processes end with the one that started them.
 """
 
 import fcntl
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import threading
 import traceback
@@ -37,9 +38,9 @@ from deepad.errors import DeepadError, InputError
 CELLS, PLAN = "cells", "plan.json"
 
 
-def cell_path(folder: Path, cell: Cell) -> Path:
+def cell_path(folder: Path, data: str, model: str, seed: int) -> Path:
     """Where a cell is kept."""
-    return folder / CELLS / cell.data / cell.model / f"{cell.seed}.json"
+    return folder / CELLS / data / model / f"{seed}.json"
 
 
 def run(plan: Plan, folder: Path, jobs: int, bar: Any, *, retry: bool = False) -> None:
@@ -64,13 +65,14 @@ def run(plan: Plan, folder: Path, jobs: int, bar: Any, *, retry: bool = False) -
             left_by_a_kill.unlink()
         waiting = _units(plan, folder, bar, retry)
         with replacing(folder / PLAN) as file:
-            file.write(json.dumps(vars(plan), indent=1, default=dict).encode())
+            file.write(json.dumps(plan.document, indent=1, ensure_ascii=False).encode())
         _work(plan, folder, waiting, jobs, bar)
 
 
 def read_cells(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """The cells of a plan that a folder holds, in the order of the plan."""
-    return [kept for cell in plan.cells() if (kept := read_cell(cell_path(folder, cell))) is not None]
+    found = [_kept(folder, cell) for cell in plan.cells()]
+    return [kept for kept in found if kept is not None]
 
 
 def read_cell(path: Path) -> dict[str, Any] | None:
@@ -90,6 +92,18 @@ def read_cell(path: Path) -> dict[str, Any] | None:
     return kept
 
 
+def read_scores(path: Path) -> dict[str, Any] | None:
+    """The test scores beside the cell of that path, and their labels: `score` and `y`; None if there are none."""
+    if not path.with_suffix(".npz").exists():
+        return None
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as kept:
+        return dict(kept)
+
+
+def _kept(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    return read_cell(cell_path(folder, cell.data, cell.model, cell.seed))
+
+
 @dataclass
 class _Worker:
     """A process that runs cells of one data set and seed."""
@@ -104,7 +118,7 @@ def _units(plan: Plan, folder: Path, bar: Any, retry: bool) -> list[list[Cell]]:
     """The cells that are to be run, those of one data set and seed together."""
     units: dict[tuple[str, int], list[Cell]] = {}
     for cell in plan.cells():
-        kept = read_cell(cell_path(folder, cell))
+        kept = _kept(folder, cell)
         if kept is not None and kept["digest"] != cell.digest:
             raise InputError(
                 f"{folder} holds {cell.name} of another plan: give another --output, or remove the cells that changed"
@@ -137,15 +151,35 @@ def _work(plan: Plan, folder: Path, waiting: list[list[Cell]], jobs: int, bar: A
                 except EOFError:  # the process has ended
                     worker.process.join()
                     running.remove(worker)
-                    rest = [cell for cell in worker.cells if cell.name not in worker.done]
-                    if rest:
-                        _keep(folder, rest[0], {"error": _death(worker.process.exitcode)}, {})
-                        bar.update()
-                        waiting[:0] = [rest[1:]] if rest[1:] else []
+                    left = after_death(folder, worker.cells, worker.done, worker.process.exitcode)
+                    bar.update(len(worker.cells) - len(worker.done) - len(left))
+                    waiting[:0] = [left] if left else []
     finally:
         for worker in running:
             worker.process.kill()
             worker.process.join()
+
+
+def after_death(folder: Path, cells: Sequence[Cell], done: set[str], code: int | None) -> list[Cell]:
+    """What is left of the cells of a process that has ended.
+
+    The first that has no result is the one that it died in, and is kept with that as its error.
+
+    Args:
+        folder: of the comparison.
+        cells: that the process was to run, one after the other.
+        done: names of those of which it said so; it may have ended between keeping a cell and saying so.
+        code: exit status of the process.
+    """
+    rest = [cell for cell in cells if cell.name not in done and not _has_result(folder, cell)]
+    if rest:
+        _keep(folder, rest[0], {"error": _death(code)}, {})
+    return rest[1:]
+
+
+def _has_result(folder: Path, cell: Cell) -> bool:
+    kept = _kept(folder, cell)
+    return kept is not None and not kept["error"]
 
 
 def _death(code: int | None) -> str:
@@ -176,25 +210,28 @@ def _end_with(sentinel: int) -> None:
 
 
 def measured(bench: Any, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A cell and its scores, or the error that it ended with."""
+    """A cell as JSON has it and its scores, or the error that it ended with, in one line."""
     try:
-        found: tuple[dict[str, Any], dict[str, Any]] = bench.measure(cell)
+        found, scores = bench.measure(cell)
+        return json.loads(json.dumps(found, allow_nan=False)), scores
     except DeepadError as error:
-        return {"error": str(error)}, {}
+        said = str(error)
     except Exception as error:  # whatever a model raises is the result of its cell
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return {"error": f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"}, {}
-    return found
+        said = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
+    return {"error": " ".join(said.split())}, {}
 
 
 def _keep(folder: Path, cell: Cell, found: dict[str, Any], scores: Mapping[str, Any]) -> None:
-    path = cell_path(folder, cell)
+    path = cell_path(folder, cell.data, cell.model, cell.seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     if scores:  # first: where the cell is, they are
         with replacing(path.with_suffix(".npz")) as file:
             np.savez(file, **scores)
+    else:
+        path.with_suffix(".npz").unlink(missing_ok=True)
     names = {"cell": cell.name, "data": cell.data, "model": cell.model, "seed": cell.seed, "kind": cell.kind}
-    command = f"deepad compare --verify {path}"
+    command = shlex.join(["deepad", "compare", "--verify", str(path)])
     with replacing(path) as file:
         document = {**names, "digest": cell.digest, "command": command, **found}
         file.write((json.dumps(document, indent=1, allow_nan=False) + "\n").encode())

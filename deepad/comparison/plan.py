@@ -17,31 +17,32 @@
       both:
         members: [dense, forest]              # an ensemble of models of this table; transform, level, weights
     seeds: [0, 1, 2]
-    trainer: {max_epochs: 50}
+    trainer: {max_epochs: 50}                 # of all detectors; on the CPU unless it says otherwise
     calibration: {alpha: 0.05}                # kind, delta; for a series the rule of its steps
     whole_series: false                       # VUS of all steps of a series as well, those that trained among them
 
 The floors that no model may be shown without are added (`deepad.protocol`). A cell is one model on one data set with
-one seed. It is named `data/model/seed`, and its digest is one of all that it depends on, so that a folder never mixes
-cells of two plans.
+one seed. It is named `data/model/seed`, and its digest is one of all that the plan says of it: the data set, the models
+that it is made of with the arguments of their Trainer, the seed, the calibration, and for a series how its steps are
+scored. So a folder never mixes cells of two plans, and a plan that grows keeps its cells.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepad.baselines.base import Baseline
+from deepad.comparison.settings import calibration_of, require_plain, seeds_of, trainer_of
 from deepad.comparison.spec import (
-    checked,
+    class_of,
+    data_of,
     each_of,
-    is_detector,
+    in_types,
     model_of,
     named,
     read_yaml,
     require_references,
-    table_of,
-    tag_of,
 )
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector
@@ -51,7 +52,6 @@ from deepad.scoring.artifact import canonical_json, sha256
 
 KINDS = ("floor", "classical", "deep", "hybrid", "ensemble")
 _SECTIONS = {"data", "models", "seeds", "trainer", "calibration", "whole_series"}
-_CALIBRATION = {"alpha", "kind", "delta", "rule"}
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,22 @@ class Plan:
     """A resolved comparison, as plain values; see the module docstring.
 
     Attributes:
-        data, models: what was asked for, by name, with the floors.
-        seeds, trainer, calibration, whole_series: as in the file.
+        entries: data sets as in the file, patterns replaced by the files that they found.
+        data: what they became: a data set for each value of `each`.
+        models: by name, with the floors; those of detectors with all arguments of their Trainer.
+        seeds, calibration, whole_series: as in the file.
         floors: names of the models that are floors, and their classes.
-        groups: entries of the file with the data sets they became.
+        series: by data set whether it is a series.
     """
 
+    entries: Mapping[str, dict[str, Any]]
     data: Mapping[str, dict[str, Any]]
     models: Mapping[str, dict[str, Any]]
     seeds: tuple[int, ...]
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    whole_series: bool = False
-    floors: Mapping[str, str] = field(default_factory=dict)
-    groups: Mapping[str, list[str]] = field(default_factory=dict)
+    calibration: Mapping[str, Any]
+    whole_series: bool
+    floors: Mapping[str, str]
+    series: Mapping[str, bool]
 
     @classmethod
     def read(cls, path: str | Path) -> "Plan":
@@ -108,46 +110,53 @@ class Plan:
         return cls.of(read_yaml(path))
 
     @classmethod
-    def of(cls, document: Any) -> "Plan":
-        """The plan of a document as `yaml` reads it; see `read`."""
+    def of(cls, document: Any, *, kept: bool = False) -> "Plan":
+        """The plan of a document as `yaml` reads it; see `read`.
+
+        Args:
+            document: plain values.
+            kept: it is the `part` of a cell, in a file that others may have written: no class but ours is taken,
+                nothing is imported, arguments are taken as they are, and no floors are added.
+        """
         if not isinstance(document, dict) or not {"data", "models"} <= document.keys() <= _SECTIONS:
             odd = sorted(map(str, set(document) ^ {"data", "models"} if isinstance(document, dict) else []))
             raise InputError(
                 f"a comparison has data and models, and may have {', '.join(sorted(_SECTIONS - {'data', 'models'}))}; "
                 f"got {', '.join(odd) or 'nothing of the kind'}"
             )
-        seeds = document.get("seeds", [0])
-        if not isinstance(seeds, list) or not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
-            raise InputError(f"seeds must be a list of whole numbers >= 0, got {seeds!r}")
-        if len(set(seeds)) < len(seeds):
-            raise InputError(f"seeds must differ, got {seeds}")
-        calibration = table_of(document.get("calibration") or {}, "calibration", _CALIBRATION)
-        entries = {name: each_of(name, spec) for name, spec in named(document["data"], "data")}
-        data = {name: spec for found in entries.values() for name, spec in found}
-        if len(data) < sum(map(len, entries.values())):
-            raise InputError("two data sets have the same name: rename an entry of data")
-        models = {name: model_of(name, spec) for name, spec in named(document["models"], "models")}
-        floors = {}
-        for name, tag in FLOORS.items():
-            same = [known for known, spec in models.items() if spec.keys() == {"class_path"} and tag_of(spec) == tag]
-            if not same and name in models:
-                raise InputError(
-                    f"the model {name!r} is not the floor of that name, {tag} with its defaults: rename it"
-                )
-            floors[same[0] if same else name] = tag
+        require_plain(document)
+        entries = {name: data_of(name, spec, kept) for name, spec in named(document["data"], "data")}
+        data = _data_sets(entries)
+        trainer = trainer_of(document.get("trainer"), "trainer")
+        models = {name: model_of(name, spec, trainer, kept) for name, spec in named(document["models"], "models")}
+        floors = {} if kept else _floors(models)
         models = {**{name: {"class_path": tag} for name, tag in floors.items() if name not in models}, **models}
         require_references(models)
-        trainer, whole = document.get("trainer") or {}, document.get("whole_series", False)
-        if not isinstance(trainer, dict) or not isinstance(whole, bool):
-            raise InputError("trainer is a table of arguments, whole_series is true or false")
-        plan = cls(data, models, tuple(seeds), trainer, {"alpha": 0.05, **calibration}, whole, floors,
-                   {name: [label for label, _ in found] for name, found in entries.items()})  # fmt: skip
-        for name, spec in plan.data.items():
-            checked(DataModule, spec, f"data {name!r}")
-        for name, spec in plan.models.items():
-            if "members" not in spec:
-                checked(Detector if plan.kind(name) == "deep" else Baseline, spec, f"model {name!r}")
-        return plan
+        if not kept:
+            data = {name: in_types(DataModule, spec, f"data {name!r}") for name, spec in data.items()}
+            models = {name: _in_types(name, spec) for name, spec in models.items()}
+        series = {name: bool(class_of(DataModule, spec).sequential) for name, spec in data.items()}
+        whole = document.get("whole_series", False)
+        if not isinstance(whole, bool) or (whole and not all(series.values())):
+            raise InputError(f"whole_series is true or false, and true for series alone, got {whole!r}")
+        calibration = calibration_of(document.get("calibration"), series)
+        return cls(entries, data, models, seeds_of(document.get("seeds", [0])), calibration, whole, floors, series)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All that was asked for as plain values, from which `of` makes the same plan again."""
+        return {
+            "data": dict(self.entries),
+            "models": dict(self.models),
+            "seeds": list(self.seeds),
+            "calibration": dict(self.calibration),
+            "whole_series": self.whole_series,
+        }
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Entries of the file with the data sets they became."""
+        return {name: [label for label, _ in each_of(name, spec)] for name, spec in self.entries.items()}
 
     def kind(self, model: str) -> str:
         """What a model is, one of `KINDS`."""
@@ -158,7 +167,7 @@ class Plan:
             return "ensemble"
         if "features_of" in spec:
             return "hybrid"
-        return "deep" if is_detector(spec) else "classical"
+        return "deep" if "trainer" in spec else "classical"
 
     def needs(self, model: str) -> tuple[str, ...]:
         """The models that a model is made of, in the order in which they are fitted, itself the last."""
@@ -175,15 +184,40 @@ class Plan:
         ]  # fmt: skip
 
     def part(self, data: str, model: str, seed: int) -> dict[str, Any]:
-        """All that a cell depends on, as plain values from which `of` makes a plan again."""
+        """All that the plan says of a cell, as plain values from which `of` makes a plan of that cell."""
+        series = self.series[data]
+        decision = {"rule": "last", **self.calibration} if series else {**self.calibration, "rule": None}
         return {
             "data": {data: self.data[data]},
             "models": {name: self.models[name] for name in self.needs(model)},
             "seeds": [seed],
-            "trainer": dict(self.trainer),
-            "calibration": dict(self.calibration),
-            "whole_series": self.whole_series,
+            "calibration": {key: value for key, value in decision.items() if value is not None},
+            **({"whole_series": self.whole_series} if series else {}),
         }
 
     def _digest(self, data: str, model: str, seed: int) -> str:
         return sha256(canonical_json(self.part(data, model, seed)))[:32]
+
+
+def _data_sets(entries: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found = [one for name, spec in entries.items() for one in each_of(name, spec)]
+    if len(dict(found)) < len(found):
+        raise InputError("two data sets have the same name: rename an entry of data")
+    return dict(found)
+
+
+def _floors(models: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """The floors by the names that they have or get in a table of models."""
+    floors = {}
+    for name, tag in FLOORS.items():
+        same = next((known for known, spec in models.items() if spec == {"class_path": tag}), None)
+        if same is None and name in models:
+            raise InputError(f"the model {name!r} is not the floor of that name, {tag} with its defaults: rename it")
+        floors[same or name] = tag
+    return floors
+
+
+def _in_types(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    if "members" in spec:
+        return spec
+    return in_types(Detector if "trainer" in spec else Baseline, spec, f"model {name!r}")

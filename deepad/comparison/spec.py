@@ -1,9 +1,11 @@
-"""Entries of a comparison's YAML: how they are read, checked, and turned into classes and arguments."""
+"""Entries of a comparison's YAML: how they are read and checked, and the classes that they name."""
 
+import json
 import os
 import re
 from abc import ABCMeta
 from collections.abc import Mapping
+from functools import cache
 from glob import glob
 from importlib import import_module
 from itertools import product
@@ -14,6 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from deepad.baselines.base import Baseline
+from deepad.comparison.settings import TRAINER, ensemble_of, table_of, trainer_of
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector
 from deepad.errors import InputError
@@ -22,8 +25,11 @@ from deepad.rooms import members
 from deepad.scoring.composed import NAME
 
 DATA_NAME = re.compile(r"\w[\w .+()=-]{0,99}")
+NAMES = {
+    "data": (DATA_NAME, "letters, digits, spaces and .+()=-, at most 100"),
+    "models": (NAME, "letters, digits, spaces and +()=-, at most 64"),
+}
 ROOMS: dict[ABCMeta, str] = {Detector: "detectors", Baseline: "baselines", DataModule: "data"}
-ENSEMBLE = {"members", "weights", "transform", "level"}
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -49,8 +55,39 @@ class _UniqueKeys(yaml.SafeLoader):  # type: ignore[misc] # it has no types
         return super().construct_mapping(node, deep)
 
 
-def checked(contract: ABCMeta, spec: Mapping[str, Any], where: str) -> tuple[type, dict[str, Any]]:
-    """The class that an entry names and its arguments in their types, the missing ones filled in.
+_UniqueKeys.add_implicit_resolver(  # 1e-3 is a number, as in JSON
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
+
+
+@cache
+def _tags() -> dict[str, str]:
+    """The tag of each of our classes by every path that names it."""
+    return {
+        f"{place}{tag}": tag
+        for contract, room in ROOMS.items()
+        for tag, kind in members(room, contract.__name__).items()
+        for place in ("", f"deepad.{room}.", f"{kind.__module__}.")
+    }
+
+
+def class_of(contract: ABCMeta, spec: Mapping[str, Any]) -> Any:
+    """The class that an entry names: one of ours by its tag, or one of the user's own, which is imported.
+
+    Raises:
+        InputError: a tag that is none of this contract.
+    """
+    ours = members(ROOMS[contract], contract.__name__)
+    module, _, name = spec["class_path"].rpartition(".")
+    if not module and name not in ours:
+        raise InputError(f"{name} is none of our {ROOMS[contract]}: {', '.join(ours)}")
+    return getattr(import_module(module), name) if module else ours[name]
+
+
+def in_types(contract: ABCMeta, spec: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """An entry with its arguments in the types that its class takes, as plain values.
+
+    The parser imports what an entry names, wherever it stands: only for what the user wrote.
 
     Raises:
         InputError: no such class, or arguments that it does not take.
@@ -60,16 +97,14 @@ def checked(contract: ABCMeta, spec: Mapping[str, Any], where: str) -> tuple[typ
     parser.add_subclass_arguments(contract, "it", skip={"shape"} if contract is Detector else set())
     given = {key: spec[key] for key in ("class_path", "init_args") if key in spec}
     try:
-        found = parser.parse_object({"it": given})["it"]
+        found = parser.parse_object({"it": given})["it"].as_dict()
+        arguments = {name: found["init_args"][name] for name in spec.get("init_args", {})}
+        return {**spec, **({"init_args": json.loads(json.dumps(arguments, allow_nan=False))} if arguments else {})}
     except Exception as error:  # the parser raises what it likes
         reason = plain_reason(str(error))
         if "import path" in reason.lower():
             reason += f" (ours: {', '.join(known)})"
         raise InputError(f"{where}: {reason}") from None
-    tag = found["class_path"].rpartition(".")[2]
-    kind = getattr(import_module(found["class_path"].rpartition(".")[0]), tag)  # ours, or one of the user's own
-    arguments = found.get("init_args")
-    return kind, {} if arguments is None else dict(arguments.as_dict())
 
 
 def named(section: Any, what: str) -> list[tuple[str, Any]]:
@@ -81,44 +116,71 @@ def named(section: Any, what: str) -> list[tuple[str, Any]]:
     if not isinstance(section, dict) or not section:
         raise InputError(f"{what} must be a table of entries by name, got {type(section).__name__}")
     for name in section:
-        if not isinstance(name, str) or not (NAME if what == "models" else DATA_NAME).fullmatch(name):
-            raise InputError(f"{what}: the name {name!r} must be letters, digits, spaces and +()=-, at most 64")
+        pattern, words = NAMES[what]
+        if not isinstance(name, str) or not pattern.fullmatch(name):
+            raise InputError(f"{what}: the name {name!r} must be {words}")
     return list(section.items())
 
 
-def table_of(given: Any, where: str, known: set[str]) -> dict[str, Any]:
-    """What was given, if it is a table of known keys; `InputError` if not."""
-    if not isinstance(given, dict) or not given.keys() <= known:
-        odd = sorted(map(str, given.keys() - known)) if isinstance(given, dict) else [type(given).__name__]
-        raise InputError(f"{where} takes {', '.join(sorted(known))}, got {', '.join(odd)}")
-    return given
+def _entry(given: Any, where: str, known: set[str], kept: bool) -> dict[str, Any]:
+    """An entry as a table, whose class is the tag if it is one of ours, without what says nothing."""
+    given = table_of({"class_path": given} if isinstance(given, str) else given, where, known)
+    spec = {key: value for key, value in given.items() if value is not None and value != {}}
+    for key in spec.keys() & {"init_args", "trainer"}:
+        if not isinstance(spec[key], dict):
+            raise InputError(f"{where}: {key} is a table of arguments, got {spec[key]!r}")
+    path = spec.get("class_path")
+    if path is not None and not isinstance(path, str):
+        raise InputError(f"{where}: class_path is the name of a class, got {path!r}")
+    if kept and path not in _tags():
+        raise InputError(
+            f"{where}: {path!r} is not one of our classes, and a kept file imports nothing: give the --config of the "
+            "comparison too"
+        )
+    return spec if path is None else {**spec, "class_path": _tags().get(path, path)}
 
 
-def tag_of(spec: Mapping[str, Any]) -> str:
-    """Name of the class of an entry."""
-    return str(spec["class_path"]).rpartition(".")[2]
+def data_of(name: str, given: Any, kept: bool = False) -> dict[str, Any]:
+    """The entry of a data set, the values of `each` as lists.
 
+    Args:
+        name: of the data set.
+        given: as in the file.
+        kept: it is of a file that others may have written: no class but ours is taken.
 
-def each_of(name: str, spec: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The data sets of an entry: one, or one for each combination of the values in `each`; `InputError` if none."""
-    spec = table_of({"class_path": spec} if isinstance(spec, str) else spec, f"data {name!r}",
-                  {"class_path", "init_args", "each"})  # fmt: skip
+    Raises:
+        InputError: it is none.
+    """
+    where = f"data {name!r}"
+    spec = _entry(given, where, {"class_path", "init_args", "each"}, kept)
     if "class_path" not in spec:
-        raise InputError(f"data {name!r} names no class_path")
-    each = spec.get("each")
-    if each is None:
-        return [(name, dict(spec))]
-    if not isinstance(each, dict) or not each:
-        raise InputError(f"data {name!r}: each is a table of arguments and their values")
-    axes = [[(argument, place, value) for place, value in enumerate(_values(name, argument, values))]
-            for argument, values in each.items()]  # fmt: skip
+        raise InputError(f"{where} names no class_path")
+    each = given.get("each") if isinstance(given, dict) else None
+    if each is not None:
+        if not isinstance(each, dict) or not each:
+            raise InputError(f"{where}: each is a table of arguments and their values")
+        spec["each"] = {argument: _values(name, argument, values) for argument, values in each.items()}
+    if "seed" in {**spec.get("init_args", {}), **spec.get("each", {})}:
+        raise InputError(f"{where}: its seed is the one of the cell, give seeds")
+    return spec
+
+
+def each_of(name: str, spec: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The data sets of an entry: one, or one for each combination of the values in `each`.
+
+    Raises:
+        InputError: two have the same name, or one has none.
+    """
+    fixed = {key: value for key, value in spec.items() if key != "each"}
+    axes = [[(argument, place, value) for place, value in enumerate(values)]
+            for argument, values in spec.get("each", {}).items()]  # fmt: skip
     found = {}
     for chosen in product(*axes):
         label = "-".join([name, *(_label(value, place) for _, place, value in chosen)])
         if label in found or not DATA_NAME.fullmatch(label):
             raise InputError(f"data {name!r}: two values of each are called {label!r}, or that is no name")
         given = {argument: value for argument, _, value in chosen}
-        found[label] = {"class_path": spec["class_path"], "init_args": {**spec.get("init_args", {}), **given}}
+        found[label] = {**fixed, "init_args": {**spec.get("init_args", {}), **given}} if given else fixed
     return list(found.items())
 
 
@@ -148,29 +210,41 @@ def _label(value: Any, place: int) -> str:
     return str(place if isinstance(value, dict | list) else value)
 
 
-def model_of(name: str, spec: Any) -> dict[str, Any]:
-    """The entry of a model with its class spelled out; `InputError` for keys that do not go together."""
-    spec = {"class_path": spec} if isinstance(spec, str) else spec
-    if isinstance(spec, dict) and "members" in spec:
-        return table_of(spec, f"model {name!r}", ENSEMBLE)
-    spec = table_of(spec, f"model {name!r}", {"class_path", "init_args", "trainer", "features_of"})
+def model_of(name: str, given: Any, trainer: Mapping[str, Any], kept: bool = False) -> dict[str, Any]:
+    """The entry of a model: that of a detector has all arguments of its Trainer, and no other has any.
+
+    Args:
+        name: of the model.
+        given: as in the file.
+        trainer: arguments for all detectors.
+        kept: it is of a file that others may have written: no class but ours is taken.
+
+    Raises:
+        InputError: it is none, or has keys that do not go together.
+    """
+    where = f"model {name!r}"
+    if isinstance(given, dict) and "members" in given:
+        return ensemble_of(where, given)
+    spec = _entry(given, where, {"class_path", "init_args", "trainer", "features_of"}, kept)
     if "class_path" not in spec:
-        raise InputError(f"model {name!r} has neither a class_path nor members")
-    baseline = not is_detector(spec)
-    if baseline and "trainer" in spec:
-        raise InputError(f"model {name!r}: {tag_of(spec)} is no detector and has no trainer")
-    if not baseline and "features_of" in spec:
-        raise InputError(f"model {name!r}: {tag_of(spec)} is no baseline and cannot be fitted on features")
-    return dict(spec)
+        raise InputError(f"{where} has neither a class_path nor members")
+    if not _is_detector(spec["class_path"]):
+        if "trainer" in spec:
+            raise InputError(f"{where}: {spec['class_path']} is no detector and has no trainer")
+        return spec
+    if "features_of" in spec:
+        raise InputError(f"{where}: {spec['class_path']} is no baseline and cannot be fitted on features")
+    return {**spec, "trainer": {**TRAINER, **trainer, **trainer_of(spec.get("trainer"), f"{where}: trainer")}}
 
 
-def is_detector(spec: Mapping[str, Any]) -> bool:
-    """Whether the model of an entry is trained by a Trainer."""
-    if "class_path" not in spec or tag_of(spec) in members("baselines", "Baseline"):
-        return False
-    module = str(spec["class_path"]).rpartition(".")[0]
+def _is_detector(path: str) -> bool:
+    """Whether a class is trained by a Trainer."""
+    ours = _tags().get(path)
+    if ours is not None:
+        return ours in members("detectors", "Detector")
+    module, _, name = path.rpartition(".")
     try:  # a class of the user's own may be a baseline
-        kind = getattr(import_module(module), tag_of(spec)) if module else None
+        kind = getattr(import_module(module), name) if module else None
     except (ImportError, AttributeError):
         return True  # and is refused as a detector
     return not (isinstance(kind, type) and issubclass(kind, Baseline))
@@ -184,9 +258,9 @@ def require_references(models: Mapping[str, dict[str, Any]]) -> None:
         ready = []
         for name, spec in waiting.items():
             parts = [spec["features_of"]] if "features_of" in spec else spec.get("members", [])
-            if not isinstance(parts, list) or any(part not in models for part in parts):
+            if any(not isinstance(part, str) or part not in models for part in parts):
                 raise InputError(f"model {name!r} is made of {parts}, of which not all are models of this table")
-            if "features_of" in spec and not is_detector(models[parts[0]]):
+            if "features_of" in spec and "trainer" not in models[parts[0]]:
                 raise InputError(f"model {name!r}: {parts[0]!r} is no detector and has no features")
             if set(parts) <= done:
                 ready.append(name)

@@ -4,6 +4,10 @@ The metric that ranks is AUROC; where whole series are scored it is VUS-PR. A me
 model has a value in all seeds, so that no model gains by failing; a model that has none on more than half of the data
 sets is left out of means and ranks. Spread is the standard deviation over seeds of that mean. A model that learns
 (deep, hybrid or ensemble) and is not above the principal components is marked.
+
+At the threshold, false alarms and recall are those of all rows of these data sets together; F1, which depends on how
+common anomalies are, is a mean over data sets like the metric that ranks. For a model that was left out they are over
+what it has.
 """
 
 import json
@@ -15,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepad.comparison.engine import cell_path, read_scores
 from deepad.comparison.plan import Plan
 from deepad.errors import InputError
 from deepad.evaluation.bootstrap import paired_difference, paired_means
@@ -22,6 +27,8 @@ from deepad.evaluation.leaderboard import Leaderboard, leaderboard
 from deepad.protocol import FLOORS
 
 Values = NDArray[np.float64]
+Good = Mapping[tuple[str, str, int], Mapping[str, Any]]
+"""Metrics of cells by data set, model and seed."""
 LEARNS = ("deep", "hybrid", "ensemble")
 RIVALS = ("PCA", "k-NN")
 """Floors that every model is compared with one by one."""
@@ -67,7 +74,11 @@ def summarize(plan: Plan, cells: Sequence[Mapping[str, Any]], folder: Path | Non
         plan: what they are of.
         cells: as kept; those that failed have an error.
         folder: where their scores are, for comparisons on the same test samples.
+
+    Raises:
+        InputError: no cell has a result, or two cells of one data set and seed had other rows.
     """
+    _require_same_rows(cells)
     metric = "whole_series.vus_pr" if plan.whole_series else "ranking.auroc"
     good = {(cell["data"], cell["model"], cell["seed"]): cell["metrics"] for cell in cells if not cell["error"]}
     if not good:
@@ -99,8 +110,11 @@ def summarize(plan: Plan, cells: Sequence[Mapping[str, Any]], folder: Path | Non
             row[label] = value_of(by_seed.mean()) if complete.any() else None
             row[f"{label}_sd"] = value_of(by_seed.std(ddof=1)) if complete.any() and len(plan.seeds) > 1 else None
         row["rank"] = ranks.get(place)
-        row |= _against(plan, models, values, complete, place, folder)
-        row |= _pooled([good.get((d, model, seed)) for d in data for seed in plan.seeds])
+        row |= _against(plan, values, complete, place)
+        row |= _told_apart(plan, good, model, folder)
+        judged = [d for d, whole in zip(data, complete, strict=True) if whole or place not in compared]
+        row |= _at_threshold([[good.get((d, model, seed)) for seed in plan.seeds] for d in judged])
+        row["refused"] = sum(one["at_threshold"] is None for (_, name, _), one in good.items() if name == model)
         rows.append(row)
     label = metric.rpartition(".")[2]
     rows.sort(key=lambda row: (row[label] is None, -(row[label] or 0), row["model"]))
@@ -116,14 +130,13 @@ def summarize(plan: Plan, cells: Sequence[Mapping[str, Any]], folder: Path | Non
     return Summary(metric, rows, values, models, data, groups, board, told, failed, missing, notes)
 
 
-def _against(
-    plan: Plan, models: list[str], values: Values, complete: NDArray[np.bool_], place: int, folder: Path | None
-) -> dict[str, Any]:
-    """A model beside the floors that count: sets won, tied and lost, mean difference, and the sure ones."""
+def _against(plan: Plan, values: Values, complete: NDArray[np.bool_], place: int) -> dict[str, Any]:
+    """A model beside the floors that count: data sets won, tied and lost, and the mean difference."""
     row: dict[str, Any] = {}
+    models = list(plan.models)
     for floor in RIVALS:
-        other = models.index(next(name for name, tag in plan.floors.items() if tag == FLOORS[floor]))
-        both = complete & ~np.isnan(values[:, place])
+        other = models.index(_name_of(plan, floor))
+        both = complete & ~np.isnan(values[:, place]) & ~np.isnan(values[:, other])
         gaps = values[both, place] - values[both, other]
         row[f"{floor}_won"] = int((gaps > TOLERANCE).sum())
         row[f"{floor}_tied"] = int((np.abs(gaps) <= TOLERANCE).sum())
@@ -131,59 +144,78 @@ def _against(
         row[f"{floor}_difference"] = value_of(gaps.mean()) if len(gaps) else None
         around = paired_means(values[both, place], values[both, other]) if len(gaps) > 1 else None
         row[f"{floor}_low"], row[f"{floor}_high"] = (None, None) if around is None else (around.low, around.high)
-        learns = plan.kind(models[place]) in LEARNS
-        sure = _sure(plan, models[place], models[other], folder) if learns and folder is not None else None
-        row[f"{floor}_surely_better"], row[f"{floor}_surely_worse"] = sure or (None, None)
         if floor == "PCA":
-            row["below_PCA"] = bool(learns and len(gaps) and gaps.mean() <= 0)
+            row["below_PCA"] = plan.kind(models[place]) in LEARNS and bool(gaps.mean() <= 0) if len(gaps) else None
     return row
 
 
-def _sure(plan: Plan, model: str, floor: str, folder: Path) -> tuple[int, int]:
-    """On how many sets the paired 95 % interval of the AUROC on the same test samples lies above and below 0."""
-    better = worse = 0
-    for data in plan.data:
-        mine, its = (_scores(folder / "cells" / data / name / f"{plan.seeds[0]}.npz") for name in (model, floor))
-        if mine is None or its is None:
-            continue
-        (ours, y), (theirs, _) = mine, its
-        judged = ~np.isnan(ours) & ~np.isnan(theirs)
-        if np.bincount(y[judged], minlength=2).min() < 2:
-            continue
-        gap = paired_difference(y[judged], ours[judged], theirs[judged], draws=200)
-        better, worse = better + (gap.low > 0), worse + (gap.high < 0)
-    return better, worse
+def _told_apart(plan: Plan, good: Good, model: str, folder: Path | None) -> dict[str, Any]:
+    """On how many data sets a model that learns is above and below a floor beyond what other test rows could change.
+
+    Counted is where the paired 95 % interval of the difference in AUROC lies above or below 0: that of the first seed,
+    about its test rows alone. None where there is no such interval: steps of a series depend on each other.
+    """
+    row: dict[str, Any] = {}
+    for floor in RIVALS:
+        gaps = []
+        for data in plan.data if folder is not None and plan.kind(model) in LEARNS else ():
+            pair = [(data, name, plan.seeds[0]) for name in (model, _name_of(plan, floor))]
+            if plan.series[data] or not all(key in good for key in pair):
+                continue
+            ours, theirs = (read_scores(cell_path(folder, *key)) for key in pair)  # type: ignore[arg-type]
+            if ours is None or theirs is None:
+                continue
+            judged = ~np.isnan(ours["score"]) & ~np.isnan(theirs["score"])
+            y = ours["y"][judged]
+            if np.bincount(y, minlength=2).min() >= 2:
+                gaps.append(paired_difference(y, ours["score"][judged], theirs["score"][judged], draws=200))
+        row[f"{floor}_auroc_above"] = sum(gap.low > 0 for gap in gaps) if gaps else None
+        row[f"{floor}_auroc_below"] = sum(gap.high < 0 for gap in gaps) if gaps else None
+    return row
 
 
-def _scores(path: Path) -> tuple[Values, NDArray[np.int8]] | None:
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as kept:
-        return kept["score"], kept["y"]
+def _name_of(plan: Plan, floor: str) -> str:
+    return next(name for name, tag in plan.floors.items() if tag == FLOORS[floor])
 
 
-def _pooled(metrics: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """What happened at the calibrated threshold, over all cells of a model."""
-    at = [found["at_threshold"] for found in metrics if found is not None and found["at_threshold"] is not None]
+def _at_threshold(found: Sequence[Sequence[Mapping[str, Any] | None]]) -> dict[str, Any]:
+    """What happened at the calibrated threshold, of cells by data set and seed."""
+    sets = [[one["at_threshold"] for one in seeds if one and one["at_threshold"]] for seeds in found]
+    at = [one for seeds in sets for one in seeds]
     normal, alarms = sum(one["n_normal"] for one in at), sum(one["false_alarms"] for one in at)
     anomalies, hits = sum(one["n_anomalies"] for one in at), sum(one["hits"] for one in at)
     inside = [one["inside_law_99"] for one in at if one["inside_law_99"] is not None]
+    f1 = [np.mean(known) for seeds in sets if (known := [one["f1"] for one in seeds if one["f1"] is not None])]
     return {
         "false_alarm_rate": alarms / normal if normal else None,
         "recall": hits / anomalies if anomalies else None,
-        "f1": 2 * hits / (hits + alarms + anomalies) if anomalies else None,
+        "f1": float(np.mean(f1)) if f1 else None,
         "inside_law_99": sum(inside) if inside else None,
         "promised": len(inside),
-        "refused": sum(found is not None and found["at_threshold"] is None for found in metrics),
     }
+
+
+def _require_same_rows(cells: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to compare cells of one data set and seed whose rows were others: a file has changed between them."""
+    first: dict[tuple[str, int], tuple[Any, str]] = {}
+    for cell in cells:
+        if cell["error"]:
+            continue
+        splits = [cell["splits"][name] for name in ("train", "val", "calibration", "test")]
+        rows = [(split["digest"], split["n"], split.get("n_anomalies")) for split in splits]
+        known, name = first.setdefault((cell["data"], cell["seed"]), (rows, cell["cell"]))
+        if rows != known:
+            raise InputError(
+                f"{name} and {cell['cell']} had other rows, the data have changed between them: give another --output, "
+                f"or remove the cells of {cell['data']} that are older"
+            )
 
 
 def _notes(cells: Sequence[Mapping[str, Any]], complete: NDArray[np.bool_], data: list[str]) -> list[str]:
     notes = []
     if not complete.all():
         left = [name for name, whole in zip(data, complete, strict=True) if not whole]
-        notes.append(f"{len(left)} data sets are in no mean, since a cell of theirs failed or is missing: "
-                     f"{', '.join(left)}")  # fmt: skip
+        notes.append(f"not in any mean, since a cell failed or is missing: {', '.join(left)}")
     versions = {json.dumps(cell["versions"], sort_keys=True) for cell in cells if not cell["error"]}
     if len(versions) > 1:
         notes.append(f"the cells were made by {len(versions)} different sets of versions, see cells.csv")

@@ -6,7 +6,7 @@
 | `leaderboard.md`  | the same for people, the metric of each model on each set, tests, what failed                    |
 | `sets.csv`        | a row a data set, a column a model: the metric that ranks, mean over seeds                       |
 | `cells.csv`       | a row a cell: every metric, and the error of what failed                                         |
-| `costs.csv`       | a row a model: seconds and memory, which no two runs share                                       |
+| `costs.csv`       | a row a model: mean seconds, and the most memory that it added; no two runs share these          |
 | `report.html`     | the page                                                                                         |
 """
 
@@ -25,17 +25,24 @@ from deepad.comparison.plan import Plan
 from deepad.comparison.summary import RIVALS, TOLERANCE, Summary, summarize, value_of
 from deepad.report.comparison import page
 
+BAR = r"\|"
+"""A bar inside a cell of a Markdown table."""
+
 
 def write_table(plan: Plan, folder: Path, title: str) -> Summary:
-    """Write the files of the module docstring into the folder of a comparison, from the cells that are there."""
+    """Write the files of the module docstring into the folder of a comparison, from the cells that are there.
+
+    Raises:
+        InputError: they make no table; what they are is in `cells.csv`.
+    """
     cells = read_cells(plan, folder)
+    _write(folder / "cells.csv", _csv([_flat(cell) for cell in cells]))
     found = summarize(plan, cells, folder)
     files = {
         "leaderboard.csv": _csv(found.rows),
         "leaderboard.md": as_markdown(found, title),
         "sets.csv": _csv([{"data": name, **dict(zip(found.models, map(value_of, row), strict=True))}
                           for name, row in zip(found.data, found.values, strict=True)]),
-        "cells.csv": _csv([_flat(cell) for cell in cells]),
         "costs.csv": _csv(costs := _costs(plan, cells)),
     }  # fmt: skip
     head, rows = as_rows(found)
@@ -43,9 +50,13 @@ def write_table(plan: Plan, folder: Path, title: str) -> Summary:
         title, _told(found), head, rows, [row["below_PCA"] for row in found.rows], found, costs, failures(found)
     )
     for name, text in files.items():
-        with replacing(folder / name) as file:
-            file.write(text.encode())
+        _write(folder / name, text)
     return found
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def _costs(plan: Plan, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -53,18 +64,18 @@ def _costs(plan: Plan, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     for model in plan.models:
         own = [cell["cost"] for cell in cells if cell["model"] == model and not cell["error"]]
         if own:
-            memory = [cost["peak_memory_mib"] for cost in own if cost["peak_memory_mib"] is not None]
+            memory = [cost["added_memory_mib"] for cost in own if cost["added_memory_mib"] is not None]
             rows.append({
                 "model": model,
                 "fit_seconds": round(float(np.mean([cost["fit_seconds"] for cost in own])), 3),
                 "score_seconds": round(float(np.mean([cost["score_seconds"] for cost in own])), 3),
-                "peak_memory_mib": max(memory, default=None),
+                "added_memory_mib": max(memory, default=None),
             })  # fmt: skip
     return rows
 
 
 def as_rows(found: Summary) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the leaderboard as text."""
+    """Head and rows of the leaderboard as text, without columns that say nothing of any model."""
     label = found.metric.rpartition(".")[2]
     head = ["model", "kind", label, "± seeds", "AP", "rank", "PCA w/t/l", "k-NN w/t/l", "difference to k-NN [95 %]",
             "false alarms", "inside law", "recall", "F1"]  # fmt: skip
@@ -77,7 +88,8 @@ def as_rows(found: Summary) -> tuple[list[str], list[list[str]]]:
         numbers = [_number(row[label]), _number(row[f"{label}_sd"]), _number(row["average_precision"])]
         rates = [_percent(row["false_alarm_rate"]), inside, _percent(row["recall"]), _number(row["f1"])]
         rows.append([row["model"], row["kind"], *numbers, _number(row["rank"], 2), *wins, gap, *rates])
-    return head, rows
+    said = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    return [head[place] for place in said], [[row[place] for place in said] for row in rows]
 
 
 def as_markdown(found: Summary, title: str) -> str:
@@ -101,7 +113,7 @@ def as_markdown(found: Summary, title: str) -> str:
         lines.append(f"| {name} | {' | '.join(_number(value_of(values[place])) for place in order)} |")
     if found.failed:
         lines += ["", f"{len(found.failed)} cells failed:", "", "| cells | such as | error |", "|---|---|---|"]
-        lines += [f"| {count} | {cell} | {error.replace('|', '/')} |" for count, cell, error in failures(found)]
+        lines += [f"| {count} | {cell} | {error.replace('|', BAR)} |" for count, cell, error in failures(found)]
     return "\n".join(lines) + "\n"
 
 
@@ -131,7 +143,8 @@ def _told(found: Summary) -> list[str]:
     """What the tests say, and what a reader must know, in sentences."""
     board, lines = found.board, []
     sets = found.rows[0]["sets"]
-    lines.append(f"Means over {sets} data sets; won, tied (within {TOLERANCE}) and lost data sets beside each floor.")
+    over = f"Means over {sets} data sets" if sets != 1 else "Of one data set"
+    lines.append(f"{over}; won, tied (within {TOLERANCE}) and lost data sets beside each floor.")
     if board is not None:
         names = [found.compared[place] for place in np.argsort(board.ranks.mean, kind="stable")]
         lines.append(

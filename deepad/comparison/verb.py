@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from deepad.comparison.engine import measured, read_cell, run
-from deepad.comparison.plan import Plan
+from deepad.comparison.engine import measured, read_cell, read_scores, run
+from deepad.comparison.plan import Cell, Plan
 from deepad.comparison.table import as_markdown, write_table
 from deepad.errors import DeepadError, InputError
 
@@ -33,7 +32,7 @@ def compare(options: Namespace, say: Callable[..., None]) -> None:
         return verify(Path(options.verify), options, say)
     if options.config is None:
         raise InputError("give --config FILE of a comparison, or --verify CELL")
-    jobs = len(os.sched_getaffinity(0)) if options.jobs is None else options.jobs
+    jobs = _processors() if options.jobs is None else options.jobs
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, got {jobs}")
     plan, name = Plan.read(options.config), Path(options.config).stem
@@ -53,11 +52,18 @@ def compare(options: Namespace, say: Callable[..., None]) -> None:
         )
 
 
+def _processors() -> int:
+    """Processors that this process may use, or all where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def verify(path: Path, options: Namespace, say: Callable[..., None]) -> None:
     """Run a kept cell again and compare everything but its cost.
 
+    The file says what is run, but nothing is imported for it: classes other than ours come from `--config` alone.
+
     Raises:
-        InputError: no such cell, or one that failed.
+        InputError: no such cell, one that failed, or one of another plan.
         NotReproducedError: something differs.
     """
     kept = read_cell(path)
@@ -67,15 +73,15 @@ def verify(path: Path, options: Namespace, say: Callable[..., None]) -> None:
         raise InputError(f"{path} is a cell that failed ({kept['error']}): there is nothing to compare")
     from deepad.comparison.cell import Bench
 
-    plan = Plan.of(kept["plan"])
-    cell = next(cell for cell in plan.cells() if cell.name == kept["cell"])
+    plan = Plan.of(kept["plan"], kept=True) if options.config is None else Plan.read(options.config)
+    cell = _cell_of(plan, kept, path)
     again, scores = measured(Bench(plan, cell.data, cell.seed), cell)
     odd = list(_differences({key: value for key, value in kept.items() if key in again.keys() - set(FREE)}, again))
-    if path.with_suffix(".npz").exists() and scores:
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as before:
-            odd += [f"scores[{name}]" for name in scores if before[name].tobytes() != scores[name].tobytes()]
-    versions = [f"{name} {before} is now {now}" for name, before in kept["versions"].items()
-                if (now := again.get("versions", {}).get(name)) != before]  # fmt: skip
+    before = read_scores(path)
+    if before is not None and scores:
+        odd += [f"scores[{name}]" for name in scores if before[name].tobytes() != scores[name].tobytes()]
+    versions = [f"{name} {old} is now {now}" for name, old in kept.get("versions", {}).items()
+                if (now := again.get("versions", {}).get(name)) != old]  # fmt: skip
     if odd:
         known = f"; versions differ: {', '.join(versions)}" if versions else ""
         more = f" and {len(odd) - 8} more" if len(odd) > 8 else ""
@@ -85,10 +91,17 @@ def verify(path: Path, options: Namespace, say: Callable[..., None]) -> None:
     say({"cell": kept["cell"], "identical": True, "scores": count, "versions_changed": versions}, text, options.json)
 
 
+def _cell_of(plan: Plan, kept: Mapping[str, Any], path: Path) -> Cell:
+    for cell in plan.cells():
+        if cell.name == kept["cell"] and cell.digest == kept["digest"]:
+            return cell
+    raise InputError(f"{path} holds {kept['cell']} of another plan than the one given: it was altered, or is not of it")
+
+
 def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
     """Paths at which two documents of plain values differ."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in before.keys() | (now.keys() if where else ()):
             yield from _differences(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    elif before != now and not (isinstance(before, list) and isinstance(now, list | tuple) and before == list(now)):
+    elif before != now:
         yield f"{where} {before!r} is now {now!r}"

@@ -11,6 +11,7 @@ Rows are held once, in raw units, and a batch is gathered by one indexing operat
 A row that equals a calibration or test row is dropped from train and val: a copy of a row is the same row. Dropping
 by calibration and test alike keeps the two exchangeable. Values that recur by themselves (`deepad.fingerprint`) stay: a
 model that never saw the most common row of a table would not know what is normal. `DataModule.dropped` counts the rest.
+Only the calibration split that was dealt with them may hold such values: in other rows they are taken for a leak.
 Where many other rows coincide, new rows may still equal training rows, and then raise fewer false alarms than promised.
 """
 
@@ -27,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
-from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows, recurring, united
+from deepad.fingerprint import Fingerprints, digest_of, fingerprint_rows, recurring
 
 Index = NDArray[np.int64]
 
@@ -43,6 +44,8 @@ class Rows(Dataset[Any]):
 
     def __init__(self, x: Tensor, index: Index, y: Tensor | None = None) -> None:
         self.x, self.y, self.index = x, y, torch.as_tensor(index)
+        self.recurring: Fingerprints = np.empty(0, np.int64)
+        """Values that these rows share with those that train or select, because they recur by themselves."""
         self._fingerprints: Fingerprints | None = None
 
     def __len__(self) -> int:
@@ -209,13 +212,12 @@ class DataModule(pl.LightningDataModule, ABC):
             DataLeakError: every row of train or val is also a calibration or test row.
             InputError: an empty split.
         """
-        held_back = np.concatenate([raw.calibration.fingerprints(), raw.test.fingerprints()])
-        stay, train, val = np.unique(held_back), raw.train, raw.val
-        # what stays must recur among the rows that are left, else the calibration would be refused
-        while len(rare := np.setdiff1d(stay, _recurring_in_all(train.fingerprints(), val.fingerprints()))):
-            stay = np.setdiff1d(stay, rare)
-            lost = np.setdiff1d(held_back, stay)
-            train, val = (rows.keep(~np.isin(rows.fingerprints(), lost)) for rows in (raw.train, raw.val))
+        parts = {id(rows): rows.fingerprints() for rows in vars(raw).values()}  # one may stand for two
+        stay = recurring(np.concatenate(list(parts.values())))
+        lost = np.setdiff1d(np.concatenate([raw.calibration.fingerprints(), raw.test.fingerprints()]), stay)
+        train, val = (rows.keep(~np.isin(rows.fingerprints(), lost)) for rows in (raw.train, raw.val))
+        fitted = np.concatenate([train.fingerprints(), val.fingerprints()])
+        raw.calibration.recurring = np.intersect1d(np.intersect1d(stay, fitted), raw.calibration.fingerprints())
         self.dropped = len(raw.train) + len(raw.val) - len(train) - len(val)
         for name, before, after in (("train", raw.train, train), ("val", raw.val, val)):
             if len(before) and not len(after):
@@ -264,8 +266,14 @@ class DataModule(pl.LightningDataModule, ABC):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Title, sizes of the splits and fingerprints of their rows, for the run folder."""
+        """Title, sizes of the splits and fingerprints of their rows, for the run folder.
+
+        `dropped` counts copies that left train and val, `recurring` calibration rows that equal training rows because
+        their value recurs.
+        """
         report: dict[str, Any] = {"title": self.title, "shape": list(self.shape), "dropped": self.dropped}
+        held = self.splits.calibration
+        report["recurring"] = int(np.isin(held.fingerprints(), held.recurring).sum())
         for name, rows in vars(self.splits).items():
             report[name] = {"n": len(rows), "digest": digest_of(rows.fingerprints())}
         if self.schema is not None:
@@ -281,14 +289,6 @@ class DataModule(pl.LightningDataModule, ABC):
 def _as_fetched(batch: Any) -> Any:
     """Collate nothing: `Rows.__getitems__` has made the batch."""
     return batch
-
-
-def _recurring_in_all(train: Fingerprints, val: Fingerprints) -> Fingerprints:
-    """Values that recur to whoever is fitted on train, on train and val, or is made of models of both."""
-    recur = recurring(train)
-    for rows in (np.concatenate([train, val]), united(train, val)):
-        recur = np.intersect1d(recur, recurring(rows))
-    return recur
 
 
 def deal(index: Index, sizes: Sequence[int | float], seed: int) -> list[Index]:

@@ -30,6 +30,9 @@ RISE = 0.1
 """Autocorrelation below which a cycle is not worth a window."""
 _REDUCE: dict[str, Any] = {"mean": np.nanmean, "median": np.nanmedian, "max": np.nanmax, "cover": np.nanmean}
 
+PAIRS = 1000
+"""Most pairs of windows that are asked for their stride."""
+
 Series = TypeVar("Series", NDArray[Any], torch.Tensor)
 
 
@@ -44,6 +47,44 @@ def windows_of(series: Series, window_size: int) -> Series:
     if isinstance(series, torch.Tensor):
         return series.unfold(0, window_size, 1).transpose(1, 2)
     return np.lib.stride_tricks.sliding_window_view(series, window_size, axis=0).swapaxes(1, 2)
+
+
+def joined(windows: NDArray[Any]) -> list[NDArray[Any]]:
+    """The unbroken stretches (n, C) that windows (N, T, C) in order of time were cut from, found by their overlap.
+
+    The stride is the one at which most windows continue the one before; where a window does not, a stretch begins.
+    Windows in no order are stretches of their own.
+    """
+    steps, stride = windows.shape[1], _stride(windows)
+    follows = (windows[1:, : steps - stride] == windows[:-1, stride:]).all((1, 2)) & (stride < steps)
+    begins = np.flatnonzero(np.concatenate([[True], ~follows]))
+    stretches = []
+    for begin, end in zip(begins, [*begins[1:], len(windows)], strict=True):
+        rest = windows[begin + 1 : end, steps - stride :].reshape(-1, windows.shape[2])
+        stretches.append(np.concatenate([windows[begin], rest]))
+    return stretches
+
+
+def _stride(windows: NDArray[Any]) -> int:
+    """The stride at which more than half of the windows (N, T, C) continue the one before; T where there is none.
+
+    Asked are pairs all over the series; two windows in which nothing varies continue each other at any stride.
+    """
+    steps: int = windows.shape[1]
+    flat = (windows.max(1) == windows.min(1)).all(1)
+    telling = np.flatnonzero(~(flat[1:] & flat[:-1])) if not flat.all() else np.arange(len(windows) - 1)
+    if not len(telling):
+        return steps
+    asked = telling[np.linspace(0, len(telling) - 1, min(len(telling), PAIRS)).astype(int)]
+    before, after = windows[asked], windows[asked + 1]
+    last = (before[:, -1:] == after).all(2)  # (P, T): which steps after equal the last one before
+    best, most = steps, len(asked) // 2
+    for stride in range(1, steps):
+        pairs = np.flatnonzero(last[:, steps - 1 - stride])
+        if len(pairs) > most:
+            count = int((before[pairs, stride:] == after[pairs, : steps - stride]).all((1, 2)).sum())
+            best, most = (stride, count) if count > most else (best, most)
+    return best
 
 
 @dataclass(frozen=True)

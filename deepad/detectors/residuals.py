@@ -108,15 +108,16 @@ def require_unit_range(argument: str, scaling: str) -> None:
 class GaussianErrors(nn.Module):
     """Gaussian model of the error vectors of a window, over steps and channels.
 
-        e_tc ~ N(mean_c, s_t^2 Sigma)        score = sum_t || L^-1 (e_t - mean) ||^2 / s_t^2,    Sigma = L L'
+        e_tc ~ N(mean_c, s_t^2 V^1/2 P V^1/2)        score = sum_t || P^-1/2 V^-1/2 (e_t - mean) ||^2 / s_t^2
 
-    `s_t` is the typical size of the errors of step t of the window (a decoder is surer of its first steps), Sigma the
-    covariance of the channels, shrunk towards a diagonal. Component c of L^-1 e is the error of channel c that is not
-    explained by the errors of the channels before it, in standard deviations; its square is what the channel adds.
+    `s_t` is the typical size of the errors of step t of the window (a decoder is surer of its first steps), V and P are
+    variances and correlations of the channels, shrunk towards none. P^-1/2 is symmetric: of all ways to whiten it
+    leaves component c most like the standardised error of channel c, so its square is what the channel adds.
 
     Source: Malhotra et al., *LSTM-based encoder-decoder for multi-sensor anomaly detection*, 2016, section 2.2 (a
-    Gaussian over the error vectors of all steps); shrinkage: Chen, Wiesel, Eldar, Hero, *Shrinkage algorithms for MMSE
-    covariance estimation*, 2010, equation 23 (OAS).
+    Gaussian over the error vectors of all steps); contributions: Garthwaite, Koch, *Evaluating the contributions of
+    individual variables to a quadratic form*, 2016; shrinkage: Chen, Wiesel, Eldar, Hero, *Shrinkage algorithms for
+    MMSE covariance estimation*, 2010, equation 23 (OAS).
     """
 
     mean: Tensor
@@ -127,7 +128,7 @@ class GaussianErrors(nn.Module):
         super().__init__()
         steps, channels = shape
         self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("whiten", torch.eye(channels))  # L^-1
+        self.register_buffer("whiten", torch.eye(channels))  # P^-1/2 V^-1/2
         self.register_buffer("step", torch.ones(steps))
 
     def contributions(self, errors: Tensor) -> Tensor:
@@ -153,9 +154,8 @@ class GaussianErrors(nn.Module):
         spread = covariance.diagonal().sqrt()  # channels of very different sizes shrink as equals
         # by the number of windows: one step apart, as validation windows are, that is how many steps there are
         correlation = _shrunk(covariance / (spread[:, None] * spread), n)
-        whiten = torch.linalg.solve_triangular(
-            torch.linalg.cholesky(correlation), torch.eye(len(spread), dtype=torch.float64), upper=False
-        )
+        values, vectors = torch.linalg.eigh(correlation)
+        whiten = (vectors / values.sqrt()) @ vectors.T
         self.mean.copy_(mean)
         self.step.copy_(step)
         self.whiten.copy_(whiten / spread)

@@ -250,10 +250,15 @@ def _as_table(values: ArrayLike, higher_is_better: bool) -> Values:
 
 
 def _gaps(table: Values, a: int, b: int) -> Values:
-    """Differences (S',) where both models have a value, without the rounding noise that parts 0.8 - 0.7 from 0.1."""
-    gaps = table[:, a] - table[:, b]
-    size = float(np.abs(np.nan_to_num(table)).max()) or 1.0
-    return np.asarray(np.round(gaps[~np.isnan(gaps)] / size, 12) * size)
+    """Differences (S',) where both models have a value, without the rounding noise that parts 0.8 - 0.7 from 0.1.
+
+    The noise is of the size of the two values, whatever stands elsewhere in the table.
+    """
+    both = table[:, [a, b]][~np.isnan(table[:, [a, b]]).any(axis=1)]
+    sizes = np.abs(both).max(axis=1)
+    powers = np.ceil(np.log10(np.where(sizes > 0, sizes, 1.0))).astype(int)
+    gaps = zip((both[:, 0] - both[:, 1]).tolist(), powers.tolist(), strict=True)
+    return np.array([round(gap, 12 - power) for gap, power in gaps], np.float64)
 
 
 def _count(chosen: NDArray[np.bool_]) -> int:

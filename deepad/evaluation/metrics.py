@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepad.errors import InputError
 from deepad.evaluation.ranking import ranking
+from deepad.evaluation.spans import steps_of
 from deepad.scoring.verdict import Verdict
 
 LAW_LEVEL = 0.99
@@ -34,21 +34,15 @@ def evaluate(verdict: Verdict, y: ArrayLike) -> dict[str, Any]:
     Raises:
         InputError: labels that are not 0 or 1, or another number of them.
     """
-    labels = np.asarray(y)
-    if labels.shape != verdict.score.shape:
-        raise InputError(
-            f"got {len(labels)} labels for {len(verdict)} samples: give one label a sample, in their order"
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise InputError("labels must be 0 (normal) or 1 (anomaly)")
+    labels, _, _ = steps_of(y, verdict.score)
     valid = ~np.isnan(verdict.p_value)
-    score, flagged, anomaly = verdict.score[valid], verdict.flagged[valid], labels[valid] == 1
+    score, flagged, anomaly = verdict.score[valid], verdict.flagged[valid], labels[valid]
     false_alarms, hits = int((flagged & ~anomaly).sum()), int((flagged & anomaly).sum())
     normals, anomalies = int((~anomaly).sum()), int(anomaly.sum())
-    law = verdict.future_alarms(labels == 0, level=LAW_LEVEL)
+    law = verdict.future_alarms(~labels, level=LAW_LEVEL)
     return {
         "n": len(labels),
-        "n_anomalies": int((labels == 1).sum()),
+        "n_anomalies": int(labels.sum()),
         "n_invalid": int(verdict.invalid.sum()),
         "n_unscored": verdict.n_unscored,
         "ranking": ranking(anomaly, score),

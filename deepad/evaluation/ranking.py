@@ -29,6 +29,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepad.errors import InputError
+from deepad.evaluation.spans import Flags, steps_of
+
+Ranks = NDArray[np.int64]
 
 
 class OracleF1(NamedTuple):
@@ -57,12 +60,12 @@ def ranking(y: ArrayLike, score: ArrayLike) -> dict[str, float | None]:
     both = anomaly.any() and not anomaly.all()
     return {
         "prevalence": float(anomaly.mean()) if len(anomaly) else None,
-        "auroc": auroc(anomaly, rank) if both else None,
-        "average_precision": average_precision(anomaly, rank) if both else None,
-        "partial_auroc_10": partial_auroc(anomaly, rank, max_fpr=0.1) if both else None,
-        "fpr_at_95_tpr": fpr_at_tpr(anomaly, rank, tpr=0.95) if both else None,
-        "precision_at_n": precision_at_n(anomaly, rank) if both else None,
-        "oracle_f1": oracle_f1(anomaly, rank).value if both else None,
+        "auroc": _auroc(anomaly, rank) if both else None,
+        "average_precision": _average_precision(anomaly, rank) if both else None,
+        "partial_auroc_10": _auroc(anomaly, rank, max_fpr=0.1) if both else None,
+        "fpr_at_95_tpr": _fpr_at_tpr(anomaly, rank, 0.95) if both else None,
+        "precision_at_n": _precision_at_n(anomaly, rank) if both else None,
+        "oracle_f1": _oracle_f1(anomaly, rank)[0] if both else None,
     }
 
 
@@ -72,8 +75,7 @@ def auroc(y: ArrayLike, score: ArrayLike) -> float:
     Raises:
         InputError: what `labelled` refuses, or one class only.
     """
-    anomaly, rank = labelled(y, score)
-    return float(roc_auc_score(anomaly, rank))
+    return _auroc(*labelled(y, score))
 
 
 def partial_auroc(y: ArrayLike, score: ArrayLike, max_fpr: float = 0.1) -> float:
@@ -90,8 +92,7 @@ def partial_auroc(y: ArrayLike, score: ArrayLike, max_fpr: float = 0.1) -> float
         InputError: what `labelled` refuses, or one class only.
         ValueError: `max_fpr` outside (0, 1].
     """
-    anomaly, rank = labelled(y, score)
-    return float(roc_auc_score(anomaly, rank, max_fpr=_share("max_fpr", max_fpr)))
+    return _auroc(*labelled(y, score), max_fpr=_share("max_fpr", max_fpr))
 
 
 def average_precision(y: ArrayLike, score: ArrayLike) -> float:
@@ -100,8 +101,7 @@ def average_precision(y: ArrayLike, score: ArrayLike) -> float:
     Raises:
         InputError: what `labelled` refuses, or one class only.
     """
-    anomaly, rank = labelled(y, score)
-    return float(average_precision_score(anomaly, rank))
+    return _average_precision(*labelled(y, score))
 
 
 def fpr_at_tpr(y: ArrayLike, score: ArrayLike, tpr: float = 0.95) -> float:
@@ -118,11 +118,7 @@ def fpr_at_tpr(y: ArrayLike, score: ArrayLike, tpr: float = 0.95) -> float:
         InputError: what `labelled` refuses, or one class only.
         ValueError: `tpr` outside (0, 1].
     """
-    anomaly, rank = labelled(y, score)
-    found = np.sort(rank[anomaly])[::-1]
-    shares = np.arange(1, len(found) + 1) / len(found)  # compared as quotients: 0.07 * 100 would be above 7
-    threshold = found[np.searchsorted(shares, _share("tpr", tpr))]
-    return float((rank[~anomaly] >= threshold).mean())
+    return _fpr_at_tpr(*labelled(y, score), _share("tpr", tpr))
 
 
 def precision_at_n(y: ArrayLike, score: ArrayLike) -> float:
@@ -133,11 +129,7 @@ def precision_at_n(y: ArrayLike, score: ArrayLike) -> float:
     Raises:
         InputError: what `labelled` refuses, or one class only.
     """
-    anomaly, rank = labelled(y, score)
-    n = int(anomaly.sum())
-    border = np.sort(rank)[-n]
-    above, at = rank > border, rank == border
-    return float((anomaly[above].sum() + (n - above.sum()) * anomaly[at].mean()) / n)
+    return _precision_at_n(*labelled(y, score))
 
 
 def oracle_f1(y: ArrayLike, score: ArrayLike) -> OracleF1:
@@ -150,15 +142,11 @@ def oracle_f1(y: ArrayLike, score: ArrayLike) -> OracleF1:
         InputError: what `labelled` refuses, or one class only.
     """
     anomaly, rank = labelled(y, score)
-    flagged = np.bincount(rank)[::-1].cumsum()  # at or above each distinct score, from the highest on
-    hits = np.bincount(rank[anomaly], minlength=len(flagged))[::-1].cumsum()
-    f1 = 2 * hits / (flagged + anomaly.sum())
-    best = int(np.argmax(f1))
-    chosen = np.asarray(score)[rank == len(f1) - 1 - best]
-    return OracleF1(float(f1[best]), float(chosen[0]))
+    value, lowest = _oracle_f1(anomaly, rank)
+    return OracleF1(value, float(np.asarray(score)[rank == lowest][0]))
 
 
-def labelled(y: ArrayLike, score: ArrayLike, *, fewest: int = 1) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def labelled(y: ArrayLike, score: ArrayLike, *, fewest: int = 1) -> tuple[Flags, Ranks]:
     """Which of N samples are anomalies (N,), and the ranks (N,) of their scores from 0 up, the same for ties.
 
     Ranks stand for the scores wherever only order counts: no library then sees an infinite or a tiny difference.
@@ -172,27 +160,46 @@ def labelled(y: ArrayLike, score: ArrayLike, *, fewest: int = 1) -> tuple[NDArra
         InputError: labels other than 0 and 1, scores that are NaN or not real numbers, different lengths, or too few
             samples of a class.
     """
-    labels, scores = np.asarray(y), np.asarray(score)
-    if np.ma.isMaskedArray(y) or np.ma.isMaskedArray(score):
-        raise InputError("got a masked array: fill or drop the masked values first")
-    if scores.ndim != 1 or labels.shape != scores.shape:
-        raise InputError(
-            f"got labels of shape {labels.shape} for scores of shape {scores.shape}: give both as (N,), one a sample"
-        )
-    if scores.dtype.kind not in "fiub":
-        raise InputError(f"scores must be real numbers, got dtype {scores.dtype}")
-    if labels.dtype.kind not in "fiub" or not np.isin(labels, (0, 1)).all():
-        raise InputError("labels must be 0 (normal) or 1 (anomaly)")
-    if missing := int(np.isnan(scores).sum()):
+    anomaly, scores, scored = steps_of(y, score)
+    if missing := int((~scored).sum()):
         raise InputError(f"{missing} of {len(scores)} scores are NaN: drop these samples and count them apart")
-    anomaly = labels == 1
     n = int(anomaly.sum())
-    if min(n, len(labels) - n) < fewest:
+    if min(n, len(anomaly) - n) < fewest:
         raise InputError(
-            f"got {len(labels) - n} normal samples and {n} anomalies, at least {fewest} of each are needed: "
+            f"got {len(anomaly) - n} normal samples and {n} anomalies, at least {fewest} of each are needed: "
             "test on more labelled samples"
         )
     return anomaly, np.unique(scores, return_inverse=True)[1].astype(np.int64)
+
+
+def _auroc(anomaly: Flags, rank: Ranks, max_fpr: float | None = None) -> float:
+    return float(roc_auc_score(anomaly, rank, max_fpr=max_fpr))
+
+
+def _average_precision(anomaly: Flags, rank: Ranks) -> float:
+    return float(average_precision_score(anomaly, rank))
+
+
+def _fpr_at_tpr(anomaly: Flags, rank: Ranks, tpr: float) -> float:
+    found = np.sort(rank[anomaly])[::-1]
+    shares = np.arange(1, len(found) + 1) / len(found)  # compared as quotients: 0.07 * 100 would be above 7
+    return float((rank[~anomaly] >= found[np.searchsorted(shares, tpr)]).mean())
+
+
+def _precision_at_n(anomaly: Flags, rank: Ranks) -> float:
+    n = int(anomaly.sum())
+    border = np.sort(rank)[-n]
+    above, at = rank > border, rank == border
+    return float((anomaly[above].sum() + (n - above.sum()) * anomaly[at].mean()) / n)
+
+
+def _oracle_f1(anomaly: Flags, rank: Ranks) -> tuple[float, int]:
+    """The best F1, and the lowest rank that is flagged for it."""
+    flagged = np.bincount(rank)[::-1].cumsum()  # at or above each distinct score, from the highest on
+    hits = np.bincount(rank[anomaly], minlength=len(flagged))[::-1].cumsum()
+    f1 = 2 * hits / (flagged + anomaly.sum())
+    best = int(np.argmax(f1))
+    return float(f1[best]), len(f1) - 1 - best
 
 
 def _share(name: str, value: float) -> float:

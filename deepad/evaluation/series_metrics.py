@@ -13,9 +13,10 @@
 No threshold here has seen a test label. F1 with adjusted points (an event counts whole if any step of it was flagged)
 is not among them: random scores reach values that look like those of the best detectors.
 
-Steps without a score (NaN) are in no number. Events keep their begin, so that a delay counts from it; ranges and
-affiliation see the scored steps one after the other. An event of which no step was scored can be neither found nor
-missed, and is counted apart.
+Steps without a score (NaN) are in no number. Events keep their begin, so that a delay counts from it, and a gap in the
+scores parts two alarms and is no time that was watched; ranges and affiliation see the scored steps one after the
+other. An event of which no step was scored can be neither found nor missed, and is counted apart. Scores may come at a
+steady pace of one in several steps, as windows with a stride give them: only what is longer is a gap.
 
 Source: Kim, Choi, Choi, Lee, Yoon, *Towards a rigorous evaluation of time-series anomaly detection*, 2022 (adjusted
 points); those of the chapters.
@@ -57,7 +58,7 @@ def evaluate_series(
         y: labels (N,) of each recording, 1 = anomaly, 0 = normal.
         seconds: between two steps, of all recordings or of each.
         buffer: of VUS, of all recordings or of each; see `deepad.evaluation.vus.buffer_from`.
-        cooldown: most scored steps between flagged ones of one alarm.
+        cooldown: most steps between flagged ones of one alarm, at the pace of the scores.
 
     Returns:
         `n_recordings`, `n_steps`, `n_unscored` and `n_flagged_unscored` of them, `n_events`, `n_events_unscored` (not
@@ -65,8 +66,8 @@ def evaluate_series(
         `ranking`: `vus_roc`, `vus_pr`, means over the `n_recordings` whose scored steps are of both classes, None
         without any;
         `at_threshold`: `event_recall` and `n_found`; of events that were found `delay_steps` and `delay_seconds`, each
-        `median`, `q75` and `q90`; `n_alarms`, `n_alarms_outside` of events and, of time outside of events from the
-        first to the last scored step, `days_outside` and `alarms_per_day`; `flagged_share` of steps and
+        `median`, `q75` and `q90`; `n_alarms`, `n_alarms_outside` of events and, of the time outside of events that
+        was watched, `days_outside` and `alarms_per_day`; `flagged_share` of steps and
         `flagged_share_normal` of normal steps; `range_precision`, `range_recall`, `range_f1` (flat, 1 / c, alpha 0);
         `affiliation_precision`, `affiliation_recall`; `nab_standard`, `nab_reward_low_FP`, `nab_reward_low_FN`,
         events being windows, without probation. Whatever cannot be divided or was not given is None.
@@ -146,10 +147,18 @@ class _Recording:
         return until[self.events], spans(self.flagged[self.scored]), int(until[-1])
 
     @property
+    def pace(self) -> int:
+        """Steps from one with a score to the next, as they mostly are."""
+        apart = np.diff(np.flatnonzero(self.scored))
+        return int(np.bincount(apart).argmax()) if len(apart) else 1
+
+    @property
     def watched(self) -> int:
-        """Normal steps from the first to the last that has a score."""
-        steps = np.flatnonzero(self.scored)
-        return int((~self.anomaly[steps[0] : steps[-1] + 1]).sum()) if len(steps) else 0
+        """Normal steps with a score, and those before each that its pace skips."""
+        steps, watched = np.flatnonzero(self.scored), self.scored.copy()
+        for back in range(1, self.pace):
+            watched[np.maximum(steps - back, steps[:1])] = True  # the first one begins
+        return int((watched & ~self.anomaly).sum())
 
 
 def _ranking(parts: list[_Recording], buffers: list[Any]) -> dict[str, Any]:
@@ -176,9 +185,13 @@ def _found(parts: list[_Recording], intervals: list[Any] | None) -> dict[str, An
 
 
 def _alarms(parts: list[_Recording], intervals: list[Any] | None, cooldown: int) -> dict[str, Any]:
-    columns = [(part.scores[part.scored], part.flagged[part.scored], part.anomaly[part.scored]) for part in parts]
-    outside = np.concatenate([alarms_outside(*of_part, cooldown=cooldown) for of_part in columns])
-    _, flagged, anomaly = (np.concatenate(column) for column in zip(*columns, strict=True))
+    found = []
+    for part in parts:
+        steps = (cooldown + 1) * part.pace - 1 if part.pace > 1 else cooldown
+        found.append(alarms_outside(part.scores, part.flagged, part.anomaly, cooldown=steps))
+    outside = np.concatenate(found)
+    flagged = np.concatenate([part.flagged[part.scored] for part in parts])
+    anomaly = np.concatenate([part.anomaly[part.scored] for part in parts])
     n, days = int(outside.sum()), None
     if intervals is not None:
         days = sum(part.watched * float(each) for part, each in zip(parts, intervals, strict=True)) / DAY

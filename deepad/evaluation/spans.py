@@ -79,17 +79,18 @@ def amount(of: Spans, mask: Flags) -> NDArray[np.int64]:
 
 
 def steps_of(y: ArrayLike, score: ArrayLike) -> tuple[Flags, NDArray[Any], Flags]:
-    """Which of N steps are anomalous (N,), their scores (N,), and which steps have one (N,): NaN is none.
+    """Which of N samples or steps are anomalous (N,), their scores (N,), and which have one (N,): NaN is none.
 
     Raises:
         InputError: labels other than 0 and 1, scores that are no real numbers, or different lengths.
     """
     labels, scores = np.asarray(y), np.asarray(score)
     if np.ma.isMaskedArray(y) or np.ma.isMaskedArray(score):
-        raise InputError("got a masked array: set the scores of masked steps to NaN first")
+        raise InputError("got a masked array: fill the masked values first")
     if scores.ndim != 1 or labels.shape != scores.shape:
         raise InputError(
-            f"got labels of shape {labels.shape} for scores of shape {scores.shape}: give both as (N,), one a step"
+            f"got {labels.size} labels for {scores.size} samples, of shapes {labels.shape} and {scores.shape}: give a "
+            "label and a score for each, (N,), in one order"
         )
     if scores.dtype.kind not in "fiub":
         raise InputError(f"scores must be real numbers, got dtype {scores.dtype}")

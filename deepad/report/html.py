@@ -1,33 +1,62 @@
 """Self-contained pages: no script, no network, opens from disk; light and dark follow the reader's setting.
 
-Each page is a template beside this file, with `base.html` around it and the style of `style.css` in it.
+Each page is a template beside this file, with `base.html` around it and the style of `style.css` in it. Figures are
+SVG within the page, so their text is text and follows the colours of the page.
 """
 
-from base64 import b64encode
 from collections.abc import Sequence
-from io import BytesIO
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from deepad.report.figures import as_svg
 
-def render(template: str, page: dict[str, Any], figures: Sequence[tuple[Figure, str, str]]) -> str:
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure of a page.
+
+    Attributes:
+        figure: what is drawn.
+        shows: what it shows, in a sentence: read to those who do not see it.
+        caption: what stands below it.
+    """
+
+    figure: Figure
+    shows: str
+    caption: str
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Pictures that belong together, below a title."""
+
+    title: str
+    pictures: Sequence[Picture]
+
+
+def render(template: str, page: dict[str, Any], sections: Sequence[Section]) -> str:
     """A page as one HTML text.
 
     Args:
         template: its file.
         page: what the template names.
-        figures: figure, alternative text and caption of each.
+        sections: those without pictures are left out.
     """
     environment = Environment(
         loader=PackageLoader("deepad.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    drawn = [{"data": _png(figure), "alt": alt, "caption": caption} for figure, alt, caption in figures]
-    return environment.get_template(template).render(**page, figures=drawn)
-
-
-def _png(figure: Figure) -> str:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return b64encode(buffer.getvalue()).decode()
+    drawn = [
+        {
+            "title": section.title,
+            "pictures": [
+                {"svg": as_svg(picture.figure, label=picture.shows), "caption": picture.caption}
+                for picture in section.pictures
+            ],
+        }
+        for section in sections
+        if section.pictures
+    ]
+    return environment.get_template(template).render(**page, sections=drawn)

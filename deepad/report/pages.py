@@ -1,36 +1,106 @@
-"""The page of a run: what is said and drawn, from its metrics, its verdict and the detector itself."""
+"""The pages of a run, of judged files and of explained samples: what is said on them, from plain values."""
 
 import csv
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from deepad.data.base import DataModule
-from deepad.detectors.base import Detector
-from deepad.report import figures, html
-from deepad.scoring.verdict import Verdict
+from deepad.report import html, sections
+from deepad.report.sections import Judged
 
-Labels = NDArray[np.int64]
+Array = NDArray[Any]
 
 
-def page(
-    metrics: dict[str, Any], detector: Detector, data: DataModule, verdict: Verdict, y: Labels, folder: Path
+def run_page(
+    metrics: dict[str, Any],
+    judged: Judged,
+    exhibits: dict[str, Array],
+    folder: Path,
+    *,
+    names: Sequence[str] = (),
+    source: str = "",
+    score: Callable[[Array], Array] | None = None,
 ) -> str:
     """The HTML text of a run's page.
 
     Args:
         metrics: what `metrics.json` holds.
-        detector: trained.
-        data: its four splits.
-        verdict: on the test split.
-        y: labels (n_test,), 1 = anomaly.
+        judged: the test split.
+        exhibits: what of it is to be looked at, see `deepad.exhibits`.
         folder: of the run; the logs of the training are read from there, if there are any.
+        names: of the channels of a series, or of two features.
+        source: the recording that the exhibits of a series are of.
+        score: gives scores (M,) of points (M, 2), where samples have two features.
     """
-    return html.render("page.html", _statements(metrics), _figures(detector, data, verdict, y, folder))
+    parts = [
+        sections.of_scores(judged),
+        sections.of_promise(judged),
+        sections.of_ranking(judged),
+        sections.of_images(judged, exhibits),
+        sections.of_series(judged, exhibits, names, source),
+        sections.of_features(judged, exhibits, score, names or ("feature 1", "feature 2")),
+        sections.of_training(*_losses(folder)),
+    ]
+    return html.render("page.html", _statements(metrics), parts)
+
+
+def judged_page(
+    title: str,
+    subtitle: str,
+    judged: Judged,
+    told: Sequence[str],
+    result: dict[str, Any] | None,
+    series: Sequence[tuple[str, Sequence[str], dict[str, Array]]] = (),
+    entries: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The HTML text of a page on files that a scorer has judged.
+
+    Args:
+        title: what was judged.
+        subtitle: with what.
+        judged: all of it.
+        told: sentences about it.
+        result: what `evaluate` says, where there are labels.
+        series: recordings to draw: name, channels, and exhibits.
+        entries: samples with the highest scores, explained.
+    """
+    guarantee = judged.verdict.guarantee
+    rows = [] if result is None else [{"name": "this scorer", "cells": _cells(result)}]
+    statements = {
+        **_of_guarantee(guarantee.to_dict() | {"text": str(guarantee)}),
+        "title": title,
+        "subtitle": subtitle,
+        "kept": None if result is None else _kept_promise(result),
+        "told": told,
+        "rows": rows,
+        "explained": {"title": "Highest scores", "entries": entries} if entries else None,
+    }
+    parts = [sections.of_scores(judged), sections.of_promise(judged), sections.of_ranking(judged)]
+    parts += [sections.of_series(judged, exhibits, names, source) for source, names, exhibits in series]
+    return html.render("page.html", {**EMPTY, **statements}, parts)
+
+
+def explained_page(title: str, subtitle: str, guarantee: dict[str, Any], entries: Sequence[dict[str, Any]]) -> str:
+    """The HTML text of a page on explained samples.
+
+    Args:
+        title: what they are of.
+        subtitle: what scored them.
+        guarantee: as plain values, with its `text`.
+        entries: of the samples, see `deepad.report.explained`.
+    """
+    explained = {"title": "Explanations", "entries": entries}
+    page = {**EMPTY, **_of_guarantee(guarantee), "title": title, "subtitle": subtitle, "explained": explained}
+    return html.render("page.html", page, [])
+
+
+EMPTY: dict[str, Any] = {
+    "kept": None, "told": (), "rows": (), "better": "", "intervals": False, "explained": None, "provenance": (),
+}  # fmt: skip
+"""What a page need not say."""
 
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:
@@ -40,10 +110,10 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
     if metrics["training"]:
         lines[0] += f", {metrics['training']['epochs']} epochs in {metrics['training']['seconds']:.0f} s"
     lines += [f"promised   {metrics['guarantee']['text']}", f"kept       {_kept(test)}"]
-    names = [metrics["model"], *metrics["floors"]]
-    for name, result in zip(names, [test, *metrics["floors"].values()], strict=True):
+    for name, result in {metrics["model"]: test, **metrics["floors"]}.items():
         auroc, ap, *_ = _cells(result)
-        lines.append(f"{'ranking' if result is test else 'floor':10} AUROC {auroc}, AP {ap} ({name})")
+        told = f"failed: {result['error']}" if "error" in result else f"AUROC {auroc}, AP {ap}"
+        lines.append(f"{'ranking' if result is test else 'floor':10} {told} ({name})")
     if better := _better_floors(metrics):
         lines.append(f"{'note':10} {better}")
     lines += [f"{name:10} {folder / path}" for name, path in
@@ -64,29 +134,51 @@ def _kept(test: dict[str, Any]) -> str:
 def _better_floors(metrics: dict[str, Any]) -> str:
     """Which classical models rank the test split better than the deep one; empty if none does."""
     auroc = metrics["test"]["ranking"]["auroc"]
-    better = [name for name, result in metrics["floors"].items() if auroc and result["ranking"]["auroc"] > auroc]
-    return f"{' and '.join(better)} ranked the test split better than {metrics['model']}" if better else ""
+    floors = {name: result for name, result in metrics["floors"].items() if "error" not in result}
+    better = [name for name, result in floors.items() if auroc and result["ranking"]["auroc"] > auroc]
+    named = " and ".join(filter(None, (", ".join(better[:-1]), *better[-1:])))
+    return f"{named} ranked the test split better than {metrics['model']}" if better else ""
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
-    ranking, at = result["ranking"], result["at_threshold"]
-    numbers = (ranking["auroc"], ranking["average_precision"])
-    shares = (at["false_alarm_rate"], at["recall"])
-    return [*("-" if v is None else f"{v:.3f}" for v in numbers), *("-" if v is None else f"{v:.2%}" for v in shares)]
+    """AUROC and average precision, with their intervals where they are known; false alarms and recall."""
+    if "error" in result:
+        return ["failed", "-", "-", "-"]
+    ranking, at, ranges = result["ranking"], result["at_threshold"], result.get("intervals") or {}
+    cells = []
+    for name in ("auroc", "average_precision"):
+        value, range_of = ranking[name], ranges.get(name)
+        cells.append("-" if value is None else f"{value:.3f}")
+        if range_of:
+            cells[-1] += f" [{range_of[0]:.3f}, {range_of[1]:.3f}]"
+    return cells + ["-" if v is None else f"{v:.2%}" for v in (at["false_alarm_rate"], at["recall"])]
+
+
+def _of_guarantee(guarantee: dict[str, Any]) -> dict[str, Any]:
+    """The promise and what it rests on."""
+    text = guarantee["text"]
+    rests = guarantee["assumptions"] if guarantee["kind"] != "none" else []
+    return {"promise": text[0].upper() + text[1:], "assumptions": rests}
+
+
+def _kept_promise(test: dict[str, Any]) -> dict[str, Any] | None:
+    """Whether false alarms were as many as promised; None without normal samples."""
+    at = test["at_threshold"]
+    return {"text": _kept(test) + ".", "inside": at["inside_law_99"]} if at["n_normal"] else None
 
 
 def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
     data, test, training = metrics["data"], metrics["test"], metrics["training"]
     results = {metrics["model"]: test, **{f"{name} (floor)": result for name, result in metrics["floors"].items()}}
-    inside = test["at_threshold"]["inside_law_99"]
     noun = "windows" if "window_size" in data else "samples"
     return {
+        **EMPTY,
         "title": f"{metrics['model']} on {data['title']}",
         "subtitle": f"trained on {data['train']['n']} normal {noun}, calibrated on {data['calibration']['n']} others, "
         f"tested on {test['n']} ({test['n_anomalies']} anomalies)",
-        "promise": metrics["guarantee"]["text"][0].upper() + metrics["guarantee"]["text"][1:],
-        "assumptions": metrics["guarantee"]["assumptions"] if metrics["guarantee"]["kind"] != "none" else [],
-        "kept": {"text": _kept(test) + ".", "inside": inside} if test["at_threshold"]["n_normal"] else None,
+        **_of_guarantee(metrics["guarantee"]),
+        "kept": _kept_promise(test),
+        "intervals": bool(test.get("intervals")),
         "better": _better_floors(metrics),
         "rows": [{"name": name, "cells": _cells(result)} for name, result in results.items()],
         "provenance": [
@@ -95,58 +187,13 @@ def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
             *((f"{split} rows", f"{data[split]['n']}, digest {data[split]['digest']}") for split in
               ("train", "val", "calibration", "test")),
             ("copies dropped", data["dropped"]),
+            *(("calibration rows whose value recurs in training", n) for n in [data.get("recurring")] if n),
             *(("data", note) for note in data.get("notes", [])),
             *((name, value) for name, value in training.items()),
+            *((f"{name} failed", floor["error"]) for name, floor in metrics["floors"].items() if "error" in floor),
             *metrics["versions"].items(),
         ],
     }  # fmt: skip
-
-
-def _figures(
-    detector: Detector, data: DataModule, verdict: Verdict, y: Labels, folder: Path
-) -> list[tuple[Any, str, str]]:
-    drawn = [
-        (
-            figures.score_histogram(verdict.score, y, _line(verdict)),
-            f"Histogram of anomaly scores of normal and anomalous test samples, threshold at {_line(verdict):.4g}",
-            "Scores of the test samples. What lies right of the dashed line is flagged.",
-        )
-    ]
-    train_loss, val_loss = _losses(folder)
-    if val_loss:
-        text = "Loss by epoch on training and validation rows"
-        drawn.append(
-            (figures.training_curves(train_loss, val_loss), text, f"{text}; both are normal. The best epoch is kept.")
-        )
-    if data.sequential:
-        drawn.append(_series_figure(data, verdict, y))
-    if len(data.shape) == 3:
-        drawn.append(_reconstruction_figure(detector, data, verdict, y))
-    return drawn
-
-
-def _line(verdict: Verdict) -> float:
-    """Where the threshold is drawn: the highest, if each group has its own."""
-    return float(np.nanmax(verdict.threshold))
-
-
-def _series_figure(data: DataModule, verdict: Verdict, y: Labels) -> tuple[Any, str, str]:
-    """The longest unbroken stretch of the test split."""
-    stretches = data.stretches("test")
-    sizes = [len(stretch.y) for stretch in stretches]
-    longest = int(np.argmax(sizes))
-    chosen = slice(sum(sizes[:longest]), sum(sizes[: longest + 1]))
-    stretch = stretches[longest]
-    figure = figures.series_scores(
-        stretch.values[stretch.scored],
-        verdict.score[chosen],
-        y[chosen],
-        _line(verdict),
-        names=data.schema.channels,
-        first=stretch.first,
-    )
-    text = f"Channels and anomaly score of {stretch.source} by step, labelled anomalies shaded"
-    return figure, text, f"{text}. Steps whose score lies above the dashed line are flagged."
 
 
 def _losses(folder: Path) -> tuple[list[float], list[float]]:
@@ -160,24 +207,3 @@ def _losses(folder: Path) -> tuple[list[float], list[float]]:
                         by_epoch[int(row["epoch"])] = float(row[name])
     train, val = ([by_epoch[epoch] for epoch in sorted(by_epoch)] for by_epoch in losses.values())
     return train, val
-
-
-def _reconstruction_figure(detector: Detector, data: DataModule, verdict: Verdict, y: Labels) -> tuple[Any, str, str]:
-    order = np.argsort(-verdict.score)
-    groups = {
-        "caught": order[(y[order] == 1) & verdict.flagged[order]],
-        "missed": order[(y[order] == 1) & ~verdict.flagged[order]][::-1],
-        "false alarm": order[(y[order] == 0) & verdict.flagged[order]],
-        "normal": order[(y[order] == 0) & ~verdict.flagged[order]][::-1],
-    }
-    chosen = [(name, row) for name, rows in groups.items() for row in rows[:3]]
-    x = torch.stack([data.splits.test[int(row)][0] for _, row in chosen])
-    with torch.inference_mode():
-        rebuilt, parts = detector.cpu().reconstruct(x), detector.contributions(x)
-    captions = [f"{name}\np = {verdict.p_value[row]:.3g}" for name, row in chosen]
-    return (
-        figures.reconstructions(x.float().numpy(), rebuilt.float().numpy(), parts.float().numpy(), captions),
-        "Images above their reconstructions and maps of the reconstruction error",
-        "Surest catches, worst misses, worst false alarms and most typical normal samples: original, what the model "
-        "rebuilt, and which pixels the score comes from.",
-    )

@@ -60,7 +60,12 @@ def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_artifact(
-    folder: str | Path, manifest: str, document: Mapping[str, Any], arrays: Mapping[str, Arrays]
+    folder: str | Path,
+    manifest: str,
+    document: Mapping[str, Any],
+    arrays: Mapping[str, Arrays],
+    *,
+    optional: frozenset[str] = frozenset(),
 ) -> None:
     """Write `document` and named groups of arrays into a folder, atomically.
 
@@ -69,6 +74,7 @@ def write_artifact(
         manifest: file name of the JSON document.
         document: plain JSON values with a `format` key; `schema`, `payloads` and the seal are added.
         arrays: group name (lower-case letters) to arrays by name.
+        optional: groups that it might have had as well: files of older ones are removed.
 
     Raises:
         InputError: the folder cannot be written.
@@ -98,7 +104,8 @@ def write_artifact(
                 with replacing(folder / name) as file:
                     file.write(data)
             for old in folder.glob("*.safetensors"):
-                if _PAYLOAD.fullmatch(old.name) and old.name.split("-")[0] in arrays and old.name not in files:
+                ours = old.name.split("-")[0] in {*arrays, *optional}
+                if _PAYLOAD.fullmatch(old.name) and ours and old.name not in files:
                     with suppress(OSError):  # a file too many harms nobody; the next write tries again
                         old.unlink()
     except OSError as error:
@@ -112,6 +119,7 @@ def read_artifact(
     format: str,
     keys: frozenset[str],
     groups: frozenset[str],
+    optional: frozenset[str] = frozenset(),
     added: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
     """Read back what `write_artifact` wrote, or refuse.
@@ -121,7 +129,8 @@ def read_artifact(
         manifest: file name of the JSON document.
         format: the `format` it must declare.
         keys: further top-level keys it must have, exactly.
-        groups: the groups of arrays it must have, exactly.
+        groups: the groups of arrays it must have.
+        optional: those that it may have as well.
         added: keys that a schema version brought, with the value that they have in what an older one wrote.
 
     Raises:
@@ -160,9 +169,9 @@ def read_artifact(
     if not whole:
         raise ArtifactCorruptError(f"{folder / manifest} was altered: copy the artifact again from where it was saved")
     payloads = document["payloads"]
-    if not isinstance(payloads, dict) or payloads.keys() != groups:
+    if not isinstance(payloads, dict) or not groups <= payloads.keys() <= groups | optional:
         raise ArtifactCorruptError(f"{folder / manifest} must list the array files {', '.join(sorted(groups))}")
-    return {**document, **later}, {group: _read_payload(folder, group, payloads[group]) for group in sorted(groups)}
+    return {**document, **later}, {group: _read_payload(folder, group, payloads[group]) for group in sorted(payloads)}
 
 
 def refuse_foreign(path: Path) -> None:

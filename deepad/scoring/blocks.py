@@ -40,6 +40,31 @@ def score_steps_of_block(model: Model, block: NDArray[Any], *, last: bool = Fals
     return detect(model, block, lambda x: model.contributions(x)[:, chosen].sum(2, dtype=torch.float64))
 
 
+def contributions_of_block(model: Model, block: NDArray[Any]) -> Scores:
+    """What each value adds to the score of its sample: (B, *shape) of at most `BLOCK` samples.
+
+    Raises:
+        InputError: a baseline that does not split its score.
+    """
+    if isinstance(model, Baseline):
+        return model.contributions(block)
+    return detect(model, block, model.contributions)
+
+
+def rebuilt_of_block(model: Model, block: NDArray[Any]) -> Scores | None:
+    """What the model expects in place of at most `BLOCK` samples (B, *shape), in their units; None if nothing."""
+    if isinstance(model, Baseline):
+        return model.reconstruct(block)
+    return detect(model, block, model.reconstruct)
+
+
+def scaled_of_block(model: Model, block: NDArray[Any]) -> Scores:
+    """At most `BLOCK` samples as rows (B, D) in the units in which the model compares them."""
+    if isinstance(model, Baseline):
+        return model.scaled(block)
+    return detect(model, block, model.scaling).reshape(len(block), -1)
+
+
 def detect(model: Detector, block: NDArray[Any], function: Callable[[Tensor], Tensor]) -> Scores:
     """What a function makes of at most `BLOCK` samples (B, *shape) on the device of a detector in evaluation mode."""
     training = model.training

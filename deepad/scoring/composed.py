@@ -4,7 +4,9 @@
     Ensemble   score(x) = one rule over the scores of all members, see `deepad.scoring.ensemble`
 
 Both are baselines: fitted on normal samples, saved without pickle, calibrated as one model. An ensemble is fitted on
-normal samples that fitted none of its members (the validation split), where it learns the scale of each.
+normal samples that trained none of its members (the validation split), where it learns the scale of each. A detector
+chose its epoch there, so its scale comes out a little small beside that of a classical member; the calibration, on
+other rows, holds all the same.
 
 Source: Erfani, Rajasegarar, Karunasekera, Leckie, *High-dimensional and large-scale anomaly detection using a linear
 one-class SVM with deep learning*, 2016 (a density on learned features).
@@ -22,7 +24,7 @@ from deepad.baselines.base import BLOCK, Array, Baseline, Rows
 from deepad.detectors.base import Detector, require_fitted
 from deepad.errors import NotFittedError
 from deepad.fingerprint import united
-from deepad.scoring.blocks import Model, detect, score_block
+from deepad.scoring.blocks import Model, detect, scaled_of_block, score_block
 from deepad.scoring.ensemble import ScoreEnsemble, Transform
 
 NAME = re.compile(r"\w[\w +()=-]{0,63}")
@@ -65,6 +67,11 @@ class Composed(Baseline):
         arrays = {name: part.state_arrays() for name, part in self.parts.items()}
         return {f"{name}.{key}": array for name, held in arrays.items() for key, array in held.items()}
 
+    def scaled(self, x: Array) -> Rows:
+        """Samples as rows in the units of the first of the parts."""
+        first = next(iter(self.parts.values()))
+        return np.concatenate([scaled_of_block(first, x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)])
+
     @classmethod
     @abstractmethod
     def of_parts(cls, parts: Mapping[str, Model], params: dict[str, Any], arrays: Mapping[str, Array]) -> Self:
@@ -94,7 +101,7 @@ class Hybrid(Composed):
 
     def _features(self, x: Rows) -> Rows:
         features = detect(self.detector, x.reshape(-1, *self.shape), self.detector.features)
-        return np.where(np.isnan(features), np.inf, features)  # of a sample that overflows: far away
+        return np.nan_to_num(features, nan=np.finfo(np.float64).max)  # of a sample that overflows: far away
 
     def _score(self, x: Rows) -> Rows:
         return self.baseline.score(self._features(x))

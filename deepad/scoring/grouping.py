@@ -86,3 +86,28 @@ def _of_series(x: Any, name: str, inputs: Schema | None) -> NDArray[np.str_]:
             raise InputError(f"groups={name!r} needs timestamps: give recordings with them, not arrays")
         found.append(CLOCK[name](time))
     return as_groups(np.concatenate(found))
+
+
+def regrouped(
+    x: Any, groups: Any, name: str | None, inputs: Any, *, stepwise: bool
+) -> tuple[Any, NDArray[np.str_] | None]:
+    """Input for a scorer whose groups have this name, as its model takes it, and the group of each sample or step.
+
+    Args:
+        x: the input; None for scores alone.
+        groups: of the samples or steps, where they cannot be read from x.
+        name: None for a scorer without groups.
+        inputs: the schema of the input.
+        stepwise: whether it is a series.
+
+    Raises:
+        InputError: groups that are not asked for, or none where they are needed.
+    """
+    if name is None:
+        if groups is not None:
+            raise InputError("this scorer was calibrated without groups: leave them out")
+        return x, None
+    if groups is None and (x is None or name == GIVEN):
+        raise InputError(f"this scorer decides by groups ({name}): give the groups of the samples")
+    x, grouping = grouped(x, name if groups is None else groups, inputs, stepwise=stepwise)
+    return x, grouping.labels

@@ -1,6 +1,7 @@
 """Scores of held-out normal data, and the refusal of data that the model has seen."""
 
 from collections.abc import Iterable, Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,7 @@ from deepad.baselines.base import BLOCK
 from deepad.channels import SeriesSchema
 from deepad.data.windows import StepRule, windows_of
 from deepad.errors import DataLeakError, InputError
-from deepad.fingerprint import Fingerprints, fingerprint_rows, recurring
-from deepad.schema import TableSchema
+from deepad.fingerprint import Fingerprints, fingerprint_rows
 from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import Scores
 from deepad.scoring.eventrule import EventRule
@@ -21,16 +21,66 @@ from deepad.scoring.steps import CHUNK, score_rows, score_series
 
 Places = NDArray[np.int64]
 
+REFERENCE = 256
+"""Normal samples that a scorer keeps to compare others with."""
+REFERENCE_VALUES = 2**20
+"""Most numbers that they may have together."""
 CHAIN = 50
 """Steps over which even a coarsely rounded series does not repeat itself by chance."""
 
 
-def score_samples(model: Model, x: Any, inputs: Schema | None) -> tuple[Scores, Fingerprints]:
-    """Scores (n,) and fingerprints of held-out normal samples."""
+class Reference:
+    """A random sample of the samples that are shown to it: those with the smallest fingerprints, whatever the order.
+
+    Args:
+        shape: of one sample.
+        most: samples kept; fewer where they are large.
+    """
+
+    def __init__(self, shape: tuple[int, ...], most: int = REFERENCE) -> None:
+        self.most = min(most, max(1, REFERENCE_VALUES // prod(shape)))
+        self._rows, self._samples = np.empty(0, np.int64), np.empty((0, *shape))
+
+    def add(self, samples: NDArray[Any], rows: Fingerprints) -> None:
+        """Show samples (B, *shape) and their fingerprints (B,)."""
+        if self.most == 0:
+            return
+        joined = np.concatenate([self._rows, rows])
+        kept = np.sort(np.argsort(joined, kind="stable")[: self.most])
+        old, new = kept[kept < len(self._rows)], kept[kept >= len(self._rows)] - len(self._rows)
+        if len(new):
+            self._rows = joined[kept]
+            self._samples = np.concatenate([self._samples[old], samples[new].astype(np.float64)])
+
+    @property
+    def samples(self) -> NDArray[Any] | None:
+        """Those that were kept (n, *shape), in float32 where that holds them exactly; None if none were."""
+        narrow = self._samples.astype(np.float32)
+        exact = bool((narrow == self._samples).all())
+        return None if not len(narrow) else narrow if exact else self._samples
+
+
+def score_held_out(
+    model: Model, x: Any, inputs: Schema | None, steps: StepRule | None, events: EventRule | None, reference: Reference
+) -> tuple[list[Scores], Fingerprints]:
+    """Scores of held-out normal samples, or of the steps of each stretch, and fingerprints of samples or windows."""
+    if steps is not None:
+        return score_stretches(model, x, inputs, steps, events, reference)
+    scores, rows = score_samples(model, x, inputs, reference)
+    return [scores], rows
+
+
+def score_samples(
+    model: Model, x: Any, inputs: Schema | None, reference: Reference | None = None
+) -> tuple[Scores, Fingerprints]:
+    """Scores (n,) and fingerprints of held-out normal samples, which are shown to the reference."""
     seen: list[Fingerprints] = []
-    table = inputs if isinstance(inputs, TableSchema) else None
-    blocks = _watched(in_blocks(x, model.shape, BLOCK, labelled=False, table=table), seen)
-    scores = [score_block(model, block) for block in blocks]
+    scores = []
+    for block in in_blocks(x, model.shape, BLOCK, labelled=False, table=inputs):
+        seen.append(fingerprint_rows(block))
+        if reference is not None:
+            reference.add(block, seen[-1])
+        scores.append(score_block(model, block))
     if not scores:
         raise InputError("calibration needs normal samples, got none")
     rows = np.concatenate(seen)
@@ -38,12 +88,18 @@ def score_samples(model: Model, x: Any, inputs: Schema | None) -> tuple[Scores, 
         if isinstance(inputs, SeriesSchema):  # windows of a series recur by themselves
             check_not_replayed(model.fit_rows, [rows], model.shape[0])
         else:
-            check_disjoint(model.fit_rows, rows)
+            dealt = getattr(getattr(x, "dataset", None), "recurring", None)  # by a data module, with its training rows
+            check_disjoint(model.fit_rows, rows, dealt)
     return np.concatenate(scores), rows
 
 
 def score_stretches(
-    model: Model, x: Any, inputs: Schema | None, steps: StepRule, events: EventRule | None = None
+    model: Model,
+    x: Any,
+    inputs: Schema | None,
+    steps: StepRule,
+    events: EventRule | None = None,
+    reference: Reference | None = None,
 ) -> tuple[list[Scores], Fingerprints]:
     """Scores (n,) of the steps of each held-out normal stretch, and fingerprints of all windows.
 
@@ -56,6 +112,7 @@ def score_stretches(
         inputs: the schema of the series, if it is known.
         steps: how windows score steps.
         events: what is done to these scores.
+        reference: is shown the windows.
     """
     parts = x if isinstance(x, list | tuple) else [x]
     # arrays, so that a data frame with such columns is not taken for one
@@ -64,6 +121,9 @@ def score_stretches(
         raise InputError("got stretches with and without `scored` in one list: give all with, or the values of all")
     stretches, step_of_row = as_series([part.values for part in parts] if masks else x, model.shape[-1], inputs)
     windows = fingerprint_windows(stretches, steps.window_size)
+    for stretch, found in zip(stretches, windows, strict=True):
+        if reference is not None and len(found):
+            reference.add(windows_of(stretch, steps.window_size), found)
     if model.fit_rows is not None:
         check_not_replayed(model.fit_rows, windows, steps.window_size)
     scores = [score_series(model, steps, stretch, events) for stretch in stretches]
@@ -82,18 +142,19 @@ def score_stretches(
     return scores, np.concatenate(windows)
 
 
-def _watched(blocks: Iterable[NDArray[Any]], seen: list[Fingerprints]) -> Iterator[NDArray[Any]]:
-    for block in blocks:
-        seen.append(fingerprint_rows(block))
-        yield block
-
-
-def check_disjoint(fit_rows: Fingerprints, calibration_rows: Fingerprints) -> None:
+def check_disjoint(
+    fit_rows: Fingerprints, calibration_rows: Fingerprints, recurring: Fingerprints | None = None
+) -> None:
     """Raise `DataLeakError` if rows that fitted a model are among those that calibrate it.
 
-    Values that recur by themselves (`deepad.fingerprint.recurring`) do not count.
+    Args:
+        fit_rows: of the model.
+        calibration_rows: of what calibrates it.
+        recurring: values that a data module found to recur by themselves and dealt to both: they do not count.
     """
-    shared = np.isin(calibration_rows, np.setdiff1d(fit_rows, recurring(fit_rows)))
+    shared = np.isin(calibration_rows, fit_rows)
+    if recurring is not None:
+        shared &= ~np.isin(calibration_rows, recurring)
     if shared.any():
         raise DataLeakError(
             f"{int(shared.sum())} of {len(calibration_rows)} calibration rows trained or selected this model (first at "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from deepad.channels import Timeline
 from deepad.errors import InputError
 from deepad.frames import as_frame
+from deepad.schema import TableSchema
 
 Array = NDArray[Any]
 
@@ -130,11 +131,12 @@ def in_blocks(
         shape: shape of one sample.
         size: rows a block.
         labelled: whether batches (x, y) may come.
-        table: the `TableSchema` that encodes data frames, if the columns are known.
+        table: the `TableSchema` that encodes data frames, if the columns are known; another schema counts as none.
 
     Raises:
         InputError: what `as_samples` refuses, or a labelled batch where none may come.
     """
+    table = table if isinstance(table, TableSchema) else None
     whole = hasattr(x, "__array__") or hasattr(x, "tocsr") or isinstance(x, list) or not isinstance(x, Iterable)
     if isinstance(x, str | Path):
         raise InputError(f"got the path {x}: load it first, or use `deepad score`")

@@ -27,9 +27,17 @@ _KEYS = frozenset(
 )
 _ADDED = {2: {"inputs": None, "steps": None}, 3: {"events": None, "groups": None}}
 _HELD = {"n", "tie_rtol", "scorer_id"}
+_OPTIONAL = frozenset({"reference"})
+"""Groups of arrays that a scorer may have."""
 
 
-def write_scorer(folder: str | Path, description: dict[str, Any], model: Model, calibration: AnyCalibration) -> None:
+def write_scorer(
+    folder: str | Path,
+    description: dict[str, Any],
+    model: Model,
+    calibration: AnyCalibration,
+    reference: NDArray[Any] | None,
+) -> None:
     """Save what a scorer is, atomically; what was there before is replaced.
 
     Raises:
@@ -49,7 +57,10 @@ def write_scorer(folder: str | Path, description: dict[str, Any], model: Model, 
     }
     parts = {"": calibration} if isinstance(calibration, Calibration) else calibration.parts
     scores = np.concatenate([parts[name].scores for name in sorted(parts)])  # as JSON sorts their names
-    write_artifact(folder, MANIFEST, document, {"model": model.state_arrays(), "calibration": {"scores": scores}})
+    arrays = {"model": model.state_arrays(), "calibration": {"scores": scores}}
+    if reference is not None:
+        arrays["reference"] = {"samples": reference}
+    write_artifact(folder, MANIFEST, document, arrays, optional=_OPTIONAL)
 
 
 def read_scorer(folder: str | Path) -> dict[str, Any]:
@@ -59,8 +70,9 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
         ArtifactError: missing, altered, cut short, from a newer schema, or not a deepad artifact.
         CalibrationMismatchError: model and calibration do not belong together.
     """
+    groups = frozenset({"model", "calibration"})
     document, arrays = read_artifact(
-        folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=frozenset({"model", "calibration"})
+        folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=groups, optional=_OPTIONAL
     )
     with describing(folder):
         if document["id"] != digest_of_model(document["model"], arrays["model"]):
@@ -80,6 +92,7 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
             "inputs": schema_from_dict(document["inputs"]),
             "events": None if events is None else EventRule.from_dict(events),
             "groups": name,
+            "reference": arrays["reference"]["samples"] if "reference" in arrays else None,
         }
 
 

@@ -9,6 +9,7 @@ from deepad.baselines.base import Baseline
 from deepad.channels import SeriesSchema
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, plain_values
+from deepad.errors import CalibrationMismatchError
 from deepad.rooms import members
 from deepad.schema import TableSchema
 from deepad.scoring.artifact import canonical_json, sha256
@@ -110,3 +111,16 @@ def require_fit(shape: tuple[int, ...], steps: StepRule | None, inputs: Schema |
         raise ValueError("the rows of a table are no steps of a series: leave the rule out")
     if inputs is not None and inputs.size != shape[-1]:
         raise ValueError(f"the inputs have {inputs.size} values, the model takes samples of shape {shape}")
+
+
+def require_pair(calibrated: str, model: str) -> None:
+    """Refuse a model whose id is not that of the model that was calibrated.
+
+    Raises:
+        CalibrationMismatchError: it is another one.
+    """
+    if calibrated != model:
+        raise CalibrationMismatchError(
+            f"the calibration belongs to model {calibrated[:12] or 'unknown'}, this model is {model[:12]}: calibrate "
+            "this model on held-out normal data"
+        )

@@ -4,7 +4,7 @@ A scorer judges samples, or, with a rule for it, the steps of a series. It knows
 table, channels of a series) where the data it was trained on said so.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from deepad.baselines.base import BLOCK
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, require_fitted
-from deepad.errors import CalibrationMismatchError, InputError
+from deepad.errors import InputError
 from deepad.frames import as_frame
-from deepad.schema import TableSchema
 from deepad.scoring import calibrating
 from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.grouping import GIVEN, Grouping, grouped
+from deepad.scoring.explaining import Explanation, explain_recording, explain_samples, require_reference
+from deepad.scoring.grouping import GIVEN, Grouping, grouped, regrouped
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
-from deepad.scoring.heldout import score_samples, score_stretches
+from deepad.scoring.heldout import REFERENCE, Reference, score_held_out
 from deepad.scoring.inputs import as_samples, as_series, in_blocks
 from deepad.scoring.judging import judge
 from deepad.scoring.manifest import describing, read_scorer, write_scorer
-from deepad.scoring.models import Schema, describe, in_float32, model_id, require_fit, schema_from_dict
+from deepad.scoring.models import Schema, describe, in_float32, model_id, require_fit, require_pair, schema_from_dict
 from deepad.scoring.steps import StepScorer, score_rows, score_series
 from deepad.scoring.verdict import Verdict
 
@@ -49,6 +49,7 @@ class Scorer:
         inputs: columns of the table or channels of the series that is taken; None if that was not known in training.
         events: what is done to the scores of steps before they are compared, and in which blocks they were calibrated.
         groups: where the groups of a grouped calibration come from: a column, a part of the clock, or `"(given)"`.
+        reference: some of the calibration samples (n, *shape), to compare others with in explanations, if any are kept.
 
     Raises:
         CalibrationMismatchError: the calibration was made from another model.
@@ -64,24 +65,20 @@ class Scorer:
     inputs: Schema | None = None
     events: EventRule | None = None
     groups: str | None = None
+    reference: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        self._require_pair()
+        require_pair(self.calibration.scorer_id, self.id)
         require_fit(self.model.shape, self.steps, self.inputs)
         if (self.groups is None) != isinstance(self.calibration, Calibration):
             raise ValueError("a calibration by groups and the name of its groups go together")
         if self.events is not None and self.steps is None:
             raise ValueError("events are of the steps of a series: give the rule that scores them")
+        if self.reference is not None:
+            require_reference(self.reference, self.model.shape)
         calibrating.require_blocks(self.calibration, self.events, self.steps)
         self._require_promise(self.decision)
         _ = self.thresholds  # an impossible promise is refused here, not at the first call
-
-    def _require_pair(self) -> None:
-        if self.calibration.scorer_id != self.id:
-            raise CalibrationMismatchError(
-                f"the calibration belongs to model {self.calibration.scorer_id[:12] or 'unknown'}, this model is "
-                f"{self.id[:12]}: calibrate this model on held-out normal data"
-            )
 
     # ---- making one --------------------------------------------------------------------------------------------
 
@@ -103,6 +100,7 @@ class Scorer:
         steps: StepRule | str | None = None,
         events: EventRule | None = None,
         inputs: Schema | None = None,
+        reference: int = REFERENCE,
     ) -> "Scorer":
         """Calibrate a fitted model on held-out normal samples, or on held-out normal stretches of a series.
 
@@ -129,6 +127,8 @@ class Scorer:
             steps: how steps are scored, a rule of `deepad.data.windows` by name or with its stride; None for samples.
             events: what is done to the scores of steps, and their blocks; see `deepad.scoring.eventrule`.
             inputs: the schema of the raw input; that of the data the model was trained on if not given.
+            reference: most calibration samples that the scorer keeps, and saves, to explain with; 0 where raw samples
+                must not be passed on.
 
         Raises:
             NotFittedError: the model has not been trained.
@@ -155,16 +155,13 @@ class Scorer:
         grouping = None
         if groups is not None:
             x, grouping = grouped(x, groups, inputs, stepwise=steps is not None)
-        if steps is None:
-            scores, rows = score_samples(model, x, inputs)
-            parts = [scores]
-        else:
-            parts, rows = score_stretches(model, x, inputs, steps, events)
+        kept = Reference(model.shape, reference)
+        parts, rows = score_held_out(model, x, inputs, steps, events, kept)
         shared: dict[str, Any] = {"tie_rtol": TIE_RTOL if in_float32(model) else 1e-9, "scorer_id": model_id(model)}
         calibration = calibrating.calibrated(parts, events, grouping, min_group, steps is not None, shared)
         provenance = calibrating.provenance_of(rows, model.fit_rows, budget, volume)
         name = None if grouping is None else grouping.name
-        return cls(model, calibration, decision, provenance, steps, inputs, events, name)
+        return cls(model, calibration, decision, provenance, steps, inputs, events, name, kept.samples)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, x: Any, **decision: Any) -> "Scorer":
@@ -241,6 +238,21 @@ class Scorer:
             yield self._judge(scorer.push(as_samples(chunk, self.model.shape[1:])), decided, None)
         yield self._judge(scorer.close(), decided, None)
 
+    def explain(self, x: Any, rows: Sequence[int]) -> list[Explanation]:
+        """Say why some of the samples, or steps, have their scores; see `deepad.scoring.explaining`.
+
+        Args:
+            x: what a call takes.
+            rows: numbers of the samples, of the steps, or of the rows of a data frame of a recording.
+
+        Raises:
+            InputError: x as in a call, rows that are not there, or steps that no window scores.
+        """
+        if self.steps is not None:
+            return explain_recording(self.model, self.steps, x, rows, self.inputs, self.reference)
+        samples = np.concatenate([np.empty((0, *self.model.shape)), *self._blocks(x)])
+        return explain_samples(self.model, samples, rows, self.inputs, self.reference)
+
     def judge(
         self,
         score: Any,
@@ -257,20 +269,10 @@ class Scorer:
 
     def _grouped(self, x: Any, groups: Any) -> tuple[Any, NDArray[np.str_] | None]:
         """The input as the model takes it, and the group of each sample or step."""
-        if self.groups is None:
-            if groups is not None:
-                raise InputError("this scorer was calibrated without groups: leave them out")
-            return x, None
-        if groups is None and (x is None or self.groups == GIVEN):
-            raise InputError(f"this scorer decides by groups ({self.groups}): give the groups of the samples")
-        x, grouping = grouped(
-            x, self.groups if groups is None else groups, self.inputs, stepwise=self.steps is not None
-        )
-        return x, grouping.labels
+        return regrouped(x, groups, self.groups, self.inputs, stepwise=self.steps is not None)
 
     def _blocks(self, x: Any) -> Iterator[NDArray[Any]]:
-        table = self.inputs if isinstance(self.inputs, TableSchema) else None
-        return in_blocks(x, self.model.shape, BLOCK, table=table)
+        return in_blocks(x, self.model.shape, BLOCK, table=self.inputs)
 
     def _decided(self, alpha: float | None, kind: str | None, delta: float | None) -> _Decided:
         """The thresholds of a call, and the tiers they stand for."""
@@ -324,8 +326,8 @@ class Scorer:
             CalibrationMismatchError: the model was trained further since it was calibrated.
             InputError: the folder cannot be written, or the model is of a class that `load` would not find.
         """
-        self._require_pair()
-        write_scorer(folder, self.describe(), self.model, self.calibration)
+        require_pair(self.calibration.scorer_id, self.id)
+        write_scorer(folder, self.describe(), self.model, self.calibration, self.reference)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Scorer":

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn import (
     cluster,
@@ -77,6 +78,18 @@ def test_distances_to_copies_of_rows_far_from_the_origin_are_zero():
     assert DBSCANDistance(1.0, 1, scaling="none").fit(x).score(x).tolist() == [0.0] * 80
 
 
+@pytest.mark.parametrize("features", [4, 20])
+@pytest.mark.parametrize("origin", [1e8, 1.7e9])
+def test_the_nearest_of_rows_far_from_the_origin_are_the_nearest(features, origin):
+    x = np.random.default_rng(0).uniform(0, 10, size=(150, features))
+    x[:, 0] = origin + 360 * x[:, 0]
+    x[0] = 1e3 * origin  # which a mean would follow
+    distances = np.sort(cdist(x[100:], x[:100]), axis=1)
+    for k in (1, 5):
+        model = KNearestNeighbors(k, scaling="none").fit(x[:100])
+        np.testing.assert_allclose(model.score(x[100:]), distances[:, k - 1], **close)
+
+
 @pytest.mark.parametrize("k", [5, 20, 500])
 def test_the_local_outlier_factor(rows, scaled, k):
     by_hand = neighbors.LocalOutlierFactor(min(k, 149), novelty=True).fit(scaled[0])
@@ -85,10 +98,20 @@ def test_the_local_outlier_factor(rows, scaled, k):
 
 
 @pytest.mark.parametrize("most", [256, 40])
-def test_the_isolation_forest(rows, most):
-    x, new = (part.astype(np.float32) for part in rows)  # which is what trees compare
-    by_hand = ensemble.IsolationForest(n_estimators=50, max_samples=min(most, 150), random_state=3).fit(x)
-    both(IsolationForest(50, most, seed=3), rows, -by_hand.score_samples(new))
+def test_the_isolation_forest(rows, scaled, most):
+    for pair, scaling in ((rows, "none"), (scaled, "standard")):
+        x, new = (part.astype(np.float32) for part in pair)  # which is what trees compare
+        by_hand = ensemble.IsolationForest(n_estimators=50, max_samples=min(most, 150), random_state=3).fit(x)
+        both(IsolationForest(50, most, seed=3, scaling=scaling), rows, -by_hand.score_samples(new))
+
+
+def test_an_isolation_forest_sees_a_narrow_feature_far_from_zero():
+    rng = np.random.default_rng(0)
+    x, far = rng.normal(size=(400, 2)), rng.normal(size=(50, 2))
+    far[:, 1] += 8
+    x[:, 1], far[:, 1] = 1.6e12 + 1e3 * x[:, 1], 1.6e12 + 1e3 * far[:, 1]
+    model = IsolationForest().fit(x[:200])
+    assert model.score(far).min() > np.quantile(model.score(x[200:]), 0.95)
 
 
 @pytest.mark.parametrize("nu", [0.1, 0.5])
@@ -178,14 +201,27 @@ def test_the_multivariate_gaussian(rows, scaled, kind):
     both(MultivariateGaussian(kind, density=True), rows, -density.logpdf(v), rtol=2 * tolerance, atol=tolerance)
 
 
-def test_components_of_a_distance_are_what_the_values_before_do_not_explain(rows, scaled):
-    """Value d less its regression on the values before it, in standard deviations of what that leaves."""
+def test_components_of_a_distance_are_those_most_like_the_values(rows, scaled):
+    """P^-1/2 V^-1/2 (u - mean), with P^-1/2 by eigenvalues."""
     u, v = scaled
     parts = MultivariateGaussian("full").fit(rows[0]).contributions(rows[1])
-    for d in range(len(u[0])):
-        slope = np.linalg.lstsq(u[:, :d], u[:, d], rcond=None)[0]
-        left = v[:, d] - v[:, :d] @ slope
-        np.testing.assert_allclose(parts[:, d], left**2 / np.mean((u[:, d] - u[:, :d] @ slope) ** 2), rtol=0.02)
+    deviation = u.std(0)
+    values, vectors = np.linalg.eigh(np.corrcoef(u.T))
+    by_hand = (v - u.mean(0)) / deviation @ ((vectors / np.sqrt(values)) @ vectors.T)
+    np.testing.assert_allclose(parts, by_hand**2, rtol=0.02, atol=1e-3)
+
+
+def test_steps_of_a_window_add_what_the_steps_before_do_not_explain():
+    """The Mahalanobis distance of each step less its regression on those before; the scale of its channels aside."""
+    rng = np.random.default_rng(0)
+    x = np.cumsum(rng.normal(size=(900, 4, 3)), axis=1) @ rng.normal(size=(3, 3))
+    model = MultivariateGaussian("full").fit(x)
+    parts, flat = model.contributions(x), model.scaled(x)
+    for step in range(4):
+        own, before = flat[:, 3 * step : 3 * step + 3], np.c_[np.ones(900), flat[:, : 3 * step]]
+        left = own - before @ np.linalg.lstsq(before, own, rcond=None)[0]
+        by_hand = np.einsum("nc,cd,nd->n", left, np.linalg.inv(left.T @ left / 900), left)
+        np.testing.assert_allclose(parts[:, step].sum(1), by_hand, rtol=0.01, atol=0.01)
 
 
 def test_directions_in_which_training_rows_never_differ_do_not_decide_by_rounding():
@@ -235,3 +271,25 @@ def test_at_least_one_direction_of_the_data_is_left_out(rows, scaled):
     assert len(PCAResidual(1000).fit(rows[0]).components_) == rows[0].shape[1] - 1
     assert len(PCAResidual(10).fit(np.repeat(rows[0][:, :1], 5, axis=1)).components_) == 0
     both(PCAResidual(), [part[:, :1] for part in rows], np.square(scaled[1][:, 0]))
+
+
+@pytest.mark.parametrize("components", [2, 3, 5, 9, 10])
+@pytest.mark.parametrize("n", [60, 400])
+def test_of_rows_in_a_subspace_a_direction_is_left_out_however_many_are_asked_for(components, n):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3)) @ rng.normal(size=(3, 10))
+    model = PCAResidual(components).fit(x)
+    assert len(model.components_) == 2
+    half = np.quantile(model.score(x), 0.5)
+    np.testing.assert_allclose(model.score(x.astype(np.float32)), model.score(x), rtol=1e-3, atol=1e-3 * half)
+
+
+def test_components_of_large_data_are_those_that_were_asked_for():
+    """Found by random projections, which depend on how many are asked for."""
+    x = np.random.default_rng(0).normal(size=(600, 200))
+    pca = decomposition.PCA(20, random_state=0, svd_solver="randomized").fit(x)
+    model = PCAResidual(20, scaling="none").fit(x)
+    assert model.components_.tobytes() == pca.components_.tobytes()
+    thin = x[:, :5] @ np.random.default_rng(1).normal(size=(5, 200))
+    assert len(PCAResidual(5, scaling="none").fit(thin).components_) == 4
+    assert len(PCAResidual(20, scaling="none").fit(thin).components_) == 4

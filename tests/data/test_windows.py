@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepad.data.synthetic import generate
-from deepad.data.windows import CAUSAL, RULES, StepRule, StepWindows, dominant_period, windows_of
+from deepad.data.windows import CAUSAL, RULES, StepRule, StepWindows, dominant_period, joined, windows_of
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=150)
 shapes = st.integers(1, 8).flatmap(lambda size: st.tuples(st.just(size), st.integers(1, size), st.integers(0, 40)))
@@ -67,6 +67,76 @@ def test_windows_cut_from_chunks_equal_windows_of_the_whole(shape, chunks):
     expected = [x[start : start + size] for start in range(0, n - size + 1, stride)]
     assert np.array_equal(made, expected) if expected else not made
     assert (cutter.seen, cutter.made) == (n, len(expected))
+
+
+# ---- windows joined again ------------------------------------------------------------------------------------------
+
+
+@exhaustive
+@given(st.integers(1, 9), st.data())
+def test_windows_of_any_stride_are_joined_to_the_series_they_were_cut_from(steps, data):
+    stride = data.draw(st.integers(1, steps))
+    counts = data.draw(st.lists(st.integers(3, 12), min_size=1, max_size=4))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    stretches = [rng.normal(size=((count - 1) * stride + steps, 2)) for count in counts]
+    cut = [windows_of(stretch, steps)[::stride] for stretch in stretches]
+    found = joined(np.concatenate(cut))
+    if stride == steps:  # nothing overlaps
+        assert [part.tolist() for part in found] == np.concatenate(cut).tolist()
+    else:
+        assert [part.tolist() for part in found] == [stretch.tolist() for stretch in stretches]
+
+
+@exhaustive
+@given(st.integers(2, 6), st.integers(2, 30), st.integers(0, 2), st.integers(0, 99))
+def test_joining_loses_no_window_and_invents_none(steps, n, values, seed):
+    """Whatever repeats itself: of few values, in any order."""
+    windows = np.random.default_rng(seed).integers(0, values + 1, (n, steps, 1)).astype(float)
+    rebuilt = {window.tobytes() for part in joined(windows) for window in windows_of(part, steps)}
+    assert {window.tobytes() for window in windows} <= rebuilt
+    assert sum(len(part) for part in joined(windows)) <= n * steps
+
+
+def test_windows_in_no_order_are_stretches_of_their_own():
+    noise = np.random.default_rng(0).normal(size=(400, 2))
+    shuffled = np.random.default_rng(1).permutation(windows_of(noise, 16))
+    assert len(joined(shuffled)) > 0.9 * len(shuffled)
+    assert [len(part) for part in joined(shuffled[:1])] == [16]
+
+
+def test_a_series_that_repeats_itself_is_joined_to_one_that_holds_the_same_windows():
+    square = np.tile([[0.0], [0.0], [1.0], [1.0]], (30, 1))
+    windows = windows_of(square, 8)
+    assert [part.tolist() for part in joined(windows)] == [square.tolist()]
+    assert [part.tolist() for part in joined(windows[::3])] == [square[: 8 + 3 * (len(windows[::3]) - 1)].tolist()]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 7])
+@pytest.mark.parametrize("rest", [[2500, 600, 0], [0, 600, 2500], [900, 300, 900]], ids=str)
+def test_a_sensor_at_rest_hides_no_stride(stride, rest):
+    before, wave, after = rest
+    parts = [np.zeros((before, 1)), np.sin(np.arange(wave) * 2 * np.pi / 24)[:, None], np.ones((after, 1))]
+    x = np.concatenate(parts)
+    windows = windows_of(x, 48)[::stride]
+    assert [part.tolist() for part in joined(windows)] == [x[: 48 + stride * (len(windows) - 1)].tolist()]
+
+
+def test_windows_of_a_flat_series_are_joined_at_any_stride():
+    flat = np.full((30, 2), 3.0)
+    assert [np.unique(part).tolist() for part in joined(windows_of(flat, 8))] == [[3.0]]
+
+
+def test_long_windows_are_joined_without_comparing_all_of_them_at_every_stride():
+    class Counted(np.ndarray):
+        compared = 0
+
+        def __eq__(self, other):
+            Counted.compared += self.size
+            return np.asarray(self) == np.asarray(other)
+
+    windows = windows_of(np.random.default_rng(0).normal(size=(800, 1)), 400)[::3]
+    assert len(joined(windows.view(Counted))) == 1
+    assert Counted.compared < 4 * windows.size
 
 
 # ---- rules ---------------------------------------------------------------------------------------------------------

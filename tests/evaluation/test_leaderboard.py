@@ -248,6 +248,15 @@ def test_differences_that_are_equal_but_for_rounding_tie():
     assert pairs(values)[0].p_value == slow_signed_rank(np.array([1, -1, 4, 3]))[2]
 
 
+def test_what_a_pair_ties_in_depends_on_no_other_value_of_the_table():
+    values = np.array([[1e13, 2e13], [0.1, 0.2], [0.3, 0.5], [0.2, 0.9]])
+    assert [(p.wins, p.ties, p.losses) for p in pairs(values)] == [(0, 0, 4)]
+    assert pairs(np.c_[values, np.full(4, -1e15)])[0].losses == 4
+    for unit in (1e-9, 1.0, 1e9):  # 0.07 four times, with noise of other sizes
+        small = unit * np.array([[0.1, 0.03], [0.03, 0.1], [0.57, 0.5], [0.92, 0.99]])
+        assert pairs(small)[0].p_value == 1.0
+
+
 def test_holm_corrects_a_worked_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]

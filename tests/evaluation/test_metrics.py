@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from deepad.errors import InputError
 from deepad.evaluation.metrics import evaluate
+from deepad.evaluation.ranking import ranking
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.verdict import Verdict
 
@@ -76,7 +79,10 @@ def test_the_law_says_when_a_promise_was_not_kept():
     assert not broken["inside_law_99"]
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2], [0.5, 0, 1], ["a", "b", "c"]])
-def test_labels_of_another_kind_or_number_are_refused(labels):
-    with pytest.raises(InputError, match="labels"):
-        evaluate(verdict_of([1, 2, 3]), labels)
+@pytest.mark.parametrize("labels", [[0, 1], 1, [[0, 1, 1]], [0, 1, 2], [0.5, 0, 1], ["a", "b", "c"], [0, 1, np.nan]])
+def test_labels_of_another_kind_or_number_are_refused_in_the_words_of_all_metrics(labels):
+    message = "labels must be 0" if np.shape(labels) == (3,) else rf"of shapes {re.escape(str(np.shape(labels)))} and"
+    for refused in (lambda: evaluate(verdict_of([1, 2, 3]), labels), lambda: ranking(labels, [1.0, 2.0, 3.0])):
+        with pytest.raises(InputError, match=message) as caught:
+            refused()
+        assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import auc, f1_score, roc_curve
 
 from deepad.errors import InputError
+from deepad.evaluation import ranking as module
 from deepad.evaluation.ranking import (
     auroc,
     average_precision,
@@ -180,6 +181,18 @@ def test_numbers_that_floats_cannot_tell_apart_are_told_apart():
     assert auroc([0, 1], np.array([2**53, 2**53 + 1])) == 1.0
 
 
+def test_the_ranking_is_that_of_its_metrics_and_ranks_the_scores_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    y, score = np.repeat([0, 1], [80, 20]), np.r_[rng.normal(size=80), rng.normal(1, 1, 20)].round(1)
+    limits = {"partial_auroc_10": partial_auroc(y, score, 0.1), "fpr_at_95_tpr": fpr_at_tpr(y, score, 0.95)}
+    areas = {"auroc": auroc(y, score), "average_precision": average_precision(y, score)}
+    others = {"precision_at_n": precision_at_n(y, score), "oracle_f1": oracle_f1(y, score).value}
+    calls = []
+    monkeypatch.setattr(module, "labelled", lambda *a, **k: calls.append(a) or labelled(*a, **k))
+    assert ranking(y, score) == {"prevalence": 0.2, **areas, **limits, **others}
+    assert len(calls) == 1
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +215,7 @@ def test_a_metric_of_one_class_is_refused(metric, y):
 def test_bad_input_is_refused_in_one_line_that_says_what_arrived(metric):
     cases = [
         ([0, 1], [1.0, math.nan], "1 of 2 scores are NaN"),
-        ([0, 1], [1.0, 2.0, 3.0], r"labels of shape \(2,\) for scores of shape \(3,\)"),
+        ([0, 1], [1.0, 2.0, 3.0], r"got 2 labels for 3 samples, of shapes \(2,\) and \(3,\)"),
         ([[0], [1]], [[1.0], [2.0]], r"\(N,\)"),
         (0, 1.0, r"\(N,\)"),
         ([0, 2], [1.0, 2.0], "labels must be 0"),

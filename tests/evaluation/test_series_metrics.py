@@ -140,6 +140,42 @@ def test_events_and_flags_without_a_score_are_counted_apart():
     assert (at["range_precision"], at["range_recall"]) == (1, 0.5)
 
 
+def with_a_gap(score, flagged, y, at, steps):
+    """One recording with unscored normal steps from a step on."""
+    gap = np.full(steps, np.nan), np.zeros(steps, bool), np.zeros(steps, int)
+    return [np.insert(column, at, part) for column, part in zip((score, flagged, y), gap, strict=True)]
+
+
+@pytest.mark.parametrize("steps", [1, 40])
+def test_a_gap_parts_two_alarms_and_is_not_watched(days, steps):
+    whole = [part[0] for part in days]
+    broken = with_a_gap(*whole, 302, steps)  # within an alarm of four steps
+    before, after = (evaluated([part], seconds=60)["at_threshold"] for part in (whole, broken))
+    assert (before["n_alarms"], before["n_alarms_outside"]) == (2, 1)
+    assert (after["n_alarms"], after["n_alarms_outside"]) == (3, 2)
+    for name in ("days_outside", "flagged_share", "flagged_share_normal"):
+        assert after[name] == pytest.approx(before[name], rel=1e-12)
+    assert after["alarms_per_day"] == pytest.approx(2 * before["alarms_per_day"])
+    assert evaluated([broken], cooldown=steps)["at_threshold"]["n_alarms"] == 2
+
+
+@pytest.mark.parametrize("stride", [2, 7])
+def test_scores_at_a_steady_pace_have_no_gaps(days, stride):
+    """What windows with a stride give: the steps between two scores are watched, and part no alarm."""
+    score, flagged, y = (part[0] for part in days)
+    thin = np.full(stride * len(score), np.nan)
+    thin[::stride] = score
+    given_ = thin, np.repeat(flagged, stride), np.repeat(y, stride)
+    here, there = (evaluated([part], seconds=60)["at_threshold"] for part in ((score, flagged, y), given_))
+    for name in ("n_alarms", "n_alarms_outside", "flagged_share", "flagged_share_normal"):
+        assert there[name] == here[name]
+    assert there["days_outside"] == pytest.approx(stride * here["days_outside"], rel=0.01)
+    broken = with_a_gap(*given_, 302 * stride, 50 * stride)
+    at = evaluated([broken], seconds=60)["at_threshold"]
+    assert at["n_alarms"] == here["n_alarms"] + 1
+    assert at["days_outside"] == pytest.approx(there["days_outside"], rel=1e-12)
+
+
 @thorough
 @given(st.lists(recordings(), min_size=1, max_size=3), st.integers(0, 7), st.integers(0, 7))
 def test_steps_without_a_score_before_and_behind_change_nothing(parts, before, behind):
@@ -245,7 +281,7 @@ def test_no_alarm_is_no_precision_but_an_f1_of_0():
 def test_bad_input_is_refused_with_the_number_of_the_recording():
     good = [1.0, 2.0], np.array([False, True]), [0, 1]
     cases = [
-        ([good[0], [1.0]], [good[1]] * 2, [good[2]] * 2, "recording 1: got labels of shape"),
+        ([good[0], [1.0]], [good[1]] * 2, [good[2]] * 2, "recording 1: got 2 labels for 1 samples"),
         ([good[0]], [[0, 1]], [good[2]], "recording 0: flagged must be true or false"),
         ([good[0]], [good[1][:1]], [good[2]], "recording 0: got 1 flags for 2 scores"),
         ([good[0]], [good[1]], [[0, 2]], "recording 0: labels must be 0"),

@@ -70,7 +70,7 @@ def test_a_step_without_a_score_is_no_error_but_everything_else_that_does_not_fi
     assert anomaly.tolist() == [False, True, True]
     assert scored.tolist() == [True, False, True]
     cases = [
-        ([0, 1], [1.0], "labels of shape"),
+        ([0, 1], [1.0], r"got 2 labels for 1 samples, of shapes \(2,\) and \(1,\)"),
         (0, 1.0, r"\(N,\)"),
         ([0, 2], [1.0, 2.0], "labels must be 0"),
         ([0, np.nan], [1.0, 2.0], "labels must be 0"),

@@ -225,7 +225,7 @@ def test_unit_and_origin_of_the_scores_change_nothing(seed, unit, origin, n):
 @pytest.mark.parametrize("unit", [1e308, 5e-324])
 def test_huge_and_tiny_scores_are_read(unit):
     found = separation(unit * np.array([-1.0, 0, 0, 1, 1]), k=4)
-    assert (found.above, found.low, found.high) == (4, -unit, 0) or found.above == 2
+    assert (found.above, found.low, found.high) == (4, -unit, 0)
     assert found.share == pytest.approx(4 / 6)
 
 

