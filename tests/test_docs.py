@@ -12,12 +12,13 @@ from deepad.comparison.plan import Plan
 from deepad.evaluation import nab
 from deepad.evaluation.metrics import evaluate
 from deepad.evaluation.series_metrics import evaluate_series
+from deepad.report import figures
 from deepad.rooms import members
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.judging import judge
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, COMPARING = ((DOCS / f"{name}.md").read_text() for name in ("calibration", "comparing"))
+PAGE, COMPARING, PAGES = ((DOCS / f"{name}.md").read_text() for name in ("calibration", "comparing", "pages"))
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = re.findall(r"^deepad [a-z]+ --.*$", PAGE, re.MULTILINE)
 
@@ -61,6 +62,18 @@ def test_the_example_of_models_made_of_models_prints_what_stands_below_it(tmp_pa
     (code,) = re.findall(r"```python\n(.*?)```", COMPARING, re.DOTALL)
     exec(compile(code, "comparing.md", "exec"), {})
     assert capsys.readouterr().out.split()[-1:] == said(code)
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL), ids=["explain", "figure"])
+def test_the_examples_of_pages_print_what_stands_below_them(code, capsys):
+    exec(compile(code, "pages.md", "exec"), {})
+    assert capsys.readouterr().out.split() == said(code)
+
+
+def test_the_page_on_pages_names_all_figures():
+    named = set(re.findall(r"`(\w+)`", PAGES.split("## 3")[1]))
+    drawn = {name for name in figures.__all__ if callable(getattr(figures, name))} - {"as_svg", "canvas"}
+    assert drawn <= named
 
 
 def test_the_plan_of_the_page_can_be_read(tmp_path):
