@@ -90,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="make the page of a run again from its files")
     report.set_defaults(verb=_with("deepad.looking", "report"))
     report.add_argument("run", metavar="DIR", help="folder of a run")
-    report.add_argument("--output", metavar="FILE", help="where the page goes (default: report.html of the run)")
+    report.add_argument("--explore", action="store_true", help="a page to look around in, of a series or of images")
+    report.add_argument(
+        "--output", metavar="FILE", help="where the page goes (default: report.html or explore.html of the run)"
+    )
 
     calibrate = verbs.add_parser("calibrate", help="make a scorer from a checkpoint and normal files, without training")
     calibrate.set_defaults(verb=_with("deepad.verbs", "calibrate"))

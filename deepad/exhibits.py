@@ -30,7 +30,7 @@ from deepad.scoring.verdict import Verdict
 Array = NDArray[Any]
 
 FOLDER, MANIFEST, FORMAT = "exhibits", "exhibits.json", "deepad.exhibits"
-EACH, WORST = 3, 9
+EACH, WORST = 12, 9
 """Images of each outcome, and of normal samples with the highest scores."""
 POINTS = 2000
 STEPS = 10_000

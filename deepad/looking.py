@@ -251,6 +251,6 @@ def _numbers(text: str) -> list[int]:
 def report(options: Namespace, say: Say) -> None:
     """Make the page of a run again from its files."""
     folder = Path(options.run)
-    path = Path(options.output) if options.output else folder / "report.html"
-    write_page(path, run.report(folder))
+    path = Path(options.output) if options.output else folder / ("explore.html" if options.explore else "report.html")
+    write_page(path, run.report(folder, explore=options.explore))
     say({"report": str(path)}, f"page in {path}", options.json)

@@ -101,10 +101,11 @@ def finish(
     return metrics
 
 
-def report(folder: Path) -> str:
-    """The HTML text of a run's page, from what its folder holds.
+def report(folder: Path, *, explore: bool = False) -> str:
+    """The HTML text of a run's page, or of one to look around in, from what its folder holds.
 
     Raises:
+        IncompatibleInstallError: a page to look around in without Bokeh.
         InputError: no finished run.
         ArtifactError: its scorer or its exhibits cannot be read.
     """
@@ -119,7 +120,13 @@ def report(folder: Path) -> str:
     scorer = Scorer.load(folder / "scorer")
     groups = table["group"].to_numpy(zero_copy_only=False) if "group" in table.column_names else None
     verdict = scorer.judge(table["score"].to_numpy(), groups=groups)
-    return _page(folder, metrics, scorer, verdict, y, source, exhibits.read(folder))
+    shown = exhibits.read(folder)
+    if not explore:
+        return _page(folder, metrics, scorer, verdict, y, source, shown)
+    from deepad.report.explore import explore_page  # Bokeh takes a second: only who asks pays
+
+    title = f"{metrics['model']} on {metrics['data']['title']}"
+    return explore_page(title, judged_by(scorer, verdict, y), shown, _channels(scorer), _source(source, shown))
 
 
 def judged_by(scorer: Scorer, verdict: Verdict, y: NDArray[Any] | None) -> Judged:
@@ -137,17 +144,26 @@ def _page(
     source: list[str],
     shown: dict[str, NDArray[Any]],
 ) -> str:
-    rows = shown.get("series_rows")
-    names = scorer.inputs.channels if isinstance(scorer.inputs, SeriesSchema) else ()
     return pages.run_page(
         metrics,
         judged_by(scorer, verdict, y),
         shown,
         folder,
-        names=names,
-        source="" if rows is None else source[int(rows[0])],
+        names=_channels(scorer),
+        source=_source(source, shown),
         score=lambda points: scorer(points).score,
     )
+
+
+def _channels(scorer: Scorer) -> tuple[str, ...]:
+    """Names of the channels of a series, if they are known."""
+    return tuple(scorer.inputs.channels) if isinstance(scorer.inputs, SeriesSchema) else ()
+
+
+def _source(source: list[str], shown: dict[str, NDArray[Any]]) -> str:
+    """The recording that the exhibits are of; empty if they are of none."""
+    rows = shown.get("series_rows")
+    return "" if rows is None else source[int(rows[0])]
 
 
 def _floor(tag: str, data: DataModule, decision: dict[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,13 @@ def test_the_benchmarks_of_series(monkeypatch, capsys):
     assert "x the series" in capsys.readouterr().out
 
 
+def test_the_benchmark_of_pages(monkeypatch, capsys):
+    run(monkeypatch, "benchmark_pages.py", "--rows", 2000)
+    *_, row = capsys.readouterr().out.splitlines()
+    assert row.startswith("| 2000 | ")
+    assert 100 < int(row.split("|")[4]) < 3000
+
+
 def test_false_alarm_law(tmp_path, monkeypatch, capsys):
     run(monkeypatch, "false_alarm_law.py", "--only", "breast_cancer", "--seeds", 0, "--output", tmp_path / "table.csv")
     assert "| breast_cancer | isolation forest | 0.01 |" in capsys.readouterr().out

@@ -192,7 +192,7 @@ def of_images(judged: Judged, exhibits: dict[str, Array]) -> Section:
         return Section("Images", [])
     verdict, rows = judged.verdict, exhibits["image_rows"]
     x, rebuilt, parts = exhibits["images"], exhibits["rebuilt"], exhibits["image_parts"]
-    groups = _outcomes(verdict, judged.y)[rows]
+    groups = outcomes(verdict, judged.y)[rows]
     chosen = [i for name in OUTCOMES for i in np.flatnonzero(groups == name)[:3]]
     captions = [f"{rows[i]}: p = {verdict.p_value[rows[i]]:.2g}" for i in chosen]
     drawn = []
@@ -215,7 +215,7 @@ OUTCOMES = ("caught", "missed", "false alarm", "normal", "flagged", "not flagged
 """What can come of a sample, with and without labels."""
 
 
-def _outcomes(verdict: Verdict, y: Labels | None) -> NDArray[np.str_]:
+def outcomes(verdict: Verdict, y: Labels | None) -> NDArray[np.str_]:
     """What came of each sample (N,), one of `OUTCOMES`."""
     if y is None:
         return np.where(verdict.flagged, "flagged", "not flagged")

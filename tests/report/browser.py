@@ -19,6 +19,7 @@ window.addEventListener("error", event => seen.errors.push(String(event.message 
 """
 ASK = """
 (async () => {
+  const acted = await (async () => {ACT})();
   seen.requests = performance.getEntriesByType("resource").map(entry => entry.name);
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const boxes = [...document.querySelectorAll("figure svg")].map(svg => svg.getBoundingClientRect());
@@ -31,7 +32,7 @@ ASK = """
         || box.bottom > own.bottom + 1);
     }).map(text => text.textContent);
   });
-  const found = {...seen, wide, cut, figures: boxes.length, texts: texts.length,
+  const found = {...seen, acted, wide, cut, figures: boxes.length, texts: texts.length,
     empty: boxes.filter(box => box.width < 50 || box.height < 30).length,
     smallest: Math.min(...texts.filter(box => box.height).map(box => box.height)),
     labels: [...document.querySelectorAll("figure svg")].map(svg => svg.getAttribute("aria-label"))};
@@ -50,6 +51,8 @@ ASK = """
 def look(page: Path, folder: Path, *, width: int = 1000, dark: bool = False, axe: bool = True, act: str = "") -> dict:
     """What the browser makes of a page: script errors, requests, figures, texts that are cut, and axe's findings.
 
+    `act` is run before, and what it returns is `acted`.
+
     Skips where there is no browser, or no axe-core though it is asked for.
     """
     if BROWSER is None:
@@ -58,9 +61,10 @@ def look(page: Path, folder: Path, *, width: int = 1000, dark: bool = False, axe
         pytest.skip("no axe-core on this machine: npm install --prefix .venv axe-core")
     text = page.read_text()
     script = f"<script>{PROBE}</script>"
-    asked = f"<script>{AXE.read_text() if axe else ''}</script><script>{act}\n{ASK}</script>"
+    asked = f"<script>{AXE.read_text() if axe else ''}</script><script>{ASK.replace('ACT', act)}</script>"
     probed = folder / f"probed-{width}-{dark}.html"
-    probed.write_text(text.replace("<head>", f"<head>{script}", 1).replace("</body>", f"{asked}</body>", 1))
+    body, end = text.rsplit("</body>", 1)
+    probed.write_text(body.replace("<head>", f"<head>{script}", 1) + asked + "</body>" + end)
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
         f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1200", "--virtual-time-budget=20000",
@@ -72,7 +76,9 @@ def look(page: Path, folder: Path, *, width: int = 1000, dark: bool = False, axe
     answer = re.search(r'<pre id="answer">(.*?)</pre>', result.stdout, re.DOTALL)
     assert answer, result.stderr[-2000:]
     found = json.loads(answer[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    found["console"] = [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+    found["console"] = [
+        line for line in result.stderr.splitlines() if "CONSOLE" in line and "setting log level" not in line
+    ]
     return found
 
 
