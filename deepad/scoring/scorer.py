@@ -127,8 +127,7 @@ class Scorer:
             steps: how steps are scored, a rule of `deepad.data.windows` by name or with its stride; None for samples.
             events: what is done to the scores of steps, and their blocks; see `deepad.scoring.eventrule`.
             inputs: the schema of the raw input; that of the data the model was trained on if not given.
-            reference: most calibration samples that the scorer keeps, and saves, to explain with; 0 where raw samples
-                must not be passed on.
+            reference: most calibration samples that are kept, and saved, to explain with; 0 to pass no raw sample on.
 
         Raises:
             NotFittedError: the model has not been trained.
@@ -239,11 +238,7 @@ class Scorer:
         yield self._judge(scorer.close(), decided, None)
 
     def explain(self, x: Any, rows: Sequence[int]) -> list[Explanation]:
-        """Say why some of the samples, or steps, have their scores; see `deepad.scoring.explaining`.
-
-        Args:
-            x: what a call takes.
-            rows: numbers of the samples, of the steps, or of the rows of a data frame of a recording.
+        """Say why some samples, steps, or rows of a recording, by number, have their scores; see `scoring.explaining`.
 
         Raises:
             InputError: x as in a call, rows that are not there, or steps that no window scores.
