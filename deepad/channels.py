@@ -70,6 +70,14 @@ class Timeline:
         return [slice(a, b) for a, b in zip(self.starts.tolist(), ends, strict=True)]
 
 
+def rows_of_steps(step_of_row: Index, n: int) -> Index:
+    """A row (n,) of each of n steps, given the step (R,) of each row, -1 for none; of rows that became one step any."""
+    kept = np.flatnonzero(step_of_row >= 0)
+    row_of_step = np.arange(n)
+    row_of_step[step_of_row[kept]] = kept
+    return row_of_step
+
+
 @dataclass(frozen=True)
 class SeriesSchema:
     """The channels of a series in order, its clock and its policies; see the module docstring.

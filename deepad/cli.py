@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("inputs", nargs="+", metavar="INPUT", help=f"normal samples: {INPUTS}")
     calibrate.add_argument("--checkpoint", required=True, metavar="FILE", help="Lightning checkpoint of a detector")
     calibrate.add_argument("--output", required=True, metavar="DIR", help="where to save the scorer")
+    calibrate.add_argument(
+        "--reference", type=int, default=256, metavar="N",
+        help="calibration samples that the scorer keeps, in the clear, to explain with (default: 256)",
+    )  # fmt: skip
     _add_level(calibrate)
     _add_guarantee(calibrate)
     _add_events(calibrate)

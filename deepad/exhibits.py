@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepad.baselines.base import BLOCK
+from deepad.channels import rows_of_steps
 from deepad.detectors.base import Detector
 from deepad.protocol import Tested
 from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import detect
-from deepad.scoring.explaining import channels_of_steps, explain_samples, explains
+from deepad.scoring.explaining import channels_of_steps, explains, maps_and_rebuilt
 from deepad.scoring.inputs import as_series
 from deepad.scoring.scorer import Scorer
 from deepad.scoring.verdict import Verdict
@@ -47,16 +48,11 @@ def of_samples(scorer: Scorer, samples: Callable[[Array], Array], verdict: Verdi
         y: their labels (N,), 1 = anomaly.
     """
     model, found = scorer.model, dict[str, Array]()
-    if len(model.shape) == 3 and explains(model):
+    if len(model.shape) == 3:
         rows = _images(verdict, y)
-        told = explain_samples(model, samples(rows), range(len(rows)), scorer.inputs, None)
-        if all(one.rebuilt is not None for one in told):
-            found |= {
-                "image_rows": rows,
-                "images": np.stack([one.x for one in told]),
-                "rebuilt": np.stack([one.rebuilt for one in told if one.rebuilt is not None]),
-                "image_parts": np.stack([one.contributions for one in told if one.contributions is not None]),
-            }
+        images = samples(rows)
+        if (told := maps_and_rebuilt(model, images)) is not None:
+            found |= {"image_rows": rows, "images": images, "image_parts": told[0], "rebuilt": told[1]}
     rows = _some(y)
     if isinstance(model, Detector):
         blocks = [detect(model, samples(rows[at : at + BLOCK]), model.features) for at in range(0, len(rows), BLOCK)]
@@ -109,14 +105,11 @@ def of_recording(scorer: Scorer, x: Any, verdict: Verdict) -> dict[str, Array]:
     lengths = [len(stretch) for stretch in stretches]
     which = int(np.argmax(lengths))
     begin = sum(lengths[:which])
-    row_of_step = np.arange(sum(lengths))
-    if step_of_row is not None:
-        kept = np.flatnonzero(step_of_row >= 0)
-        row_of_step[step_of_row[kept]] = kept  # of rows that became one step any: they have one verdict
+    row_of_step = np.arange(sum(lengths)) if step_of_row is None else rows_of_steps(step_of_row, sum(lengths))
     rows = row_of_step[begin : begin + lengths[which]]
     if np.isnan(verdict.score[rows]).all():
         return {}
-    return _stretch(scorer, stretches[which], np.arange(len(rows)), rows, verdict.flagged[rows], 0)
+    return _stretch(scorer, stretches[which], np.arange(len(rows)), rows, verdict.flagged[rows], int(rows[0]))
 
 
 def write(folder: Path, found: dict[str, Array]) -> None:

@@ -130,6 +130,9 @@ class FitCLI(LightningCLI):
             "--calibration.rule", type=str | None, default=None, help="how steps of a series are scored (default: last)"
         )
         parser.add_argument("--calibration.delta", type=float | None, default=None, help="for pac, in (0, 1)")
+        parser.add_argument(
+            "--calibration.reference", type=int, default=256, help="calibration samples kept to explain with"
+        )
         parser.add_argument("--json", action="store_true", help="print metrics.json instead of the summary")
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -259,6 +262,7 @@ class FitCLI(LightningCLI):
             kind=decision["kind"],
             delta=decision["delta"],
             rule=decision["rule"],
+            reference=decision["reference"],
             training={
                 "epochs": self.trainer.current_epoch,
                 "seconds": round(seconds, 1),

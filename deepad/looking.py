@@ -3,7 +3,9 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from numpy.typing import NDArray
 
 from deepad import exhibits, run
 from deepad.atomic import replacing
-from deepad.channels import SeriesSchema
-from deepad.data.files import ARRAYS, TABLES
-from deepad.errors import InputError
+from deepad.channels import Timeline
+from deepad.data.images import IMAGES
+from deepad.errors import InputError, naming
 from deepad.reading import Part, read_parts
 from deepad.report import pages
 from deepad.report.explained import entry
-from deepad.scoring.explaining import Explanation
+from deepad.scoring.explaining import Explanation, plain
+from deepad.scoring.records import printable
 from deepad.scoring.scorer import Scorer
 from deepad.scoring.verdict import Verdict
 
@@ -28,6 +31,8 @@ SHOWN = 10
 """Samples that a page on judged files explains."""
 DRAWN = 3
 """Recordings that it draws."""
+MOST = 1000
+"""Rows that are explained at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +46,8 @@ class Told:
         score: by which it was chosen.
         p_value: of that.
         flagged: whether it was.
-        explanation: why.
+        explanation: why; of a step its score before events, if anything is done to scores of steps.
+        changed: whether something is.
     """
 
     source: str
@@ -51,17 +57,32 @@ class Told:
     p_value: float
     flagged: bool
     explanation: Explanation
+    changed: bool
 
     @property
     def name(self) -> str:
         """Which one it is, for people."""
-        suffix = Path(self.source).suffix.lower()
-        return f"{self.source}, row {self.index}" if suffix in TABLES | ARRAYS else self.source
+        return self.source if Path(self.source).suffix.lower() in IMAGES else f"{self.source}, row {self.index}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        found = {"source": self.source, "index": self.index, "row": self.row, "p_value": self.p_value}
-        return {**found, "flagged": self.flagged, **self.explanation.to_dict(), "score": self.score}
+        found: dict[str, Any] = {
+            "source": self.source,
+            "index": self.index,
+            "row": self.row,
+            "score": plain(self.score),
+        }
+        if self.changed:
+            found["score_before_events"] = plain(self.explanation.score)
+        told = {name: value for name, value in self.explanation.to_dict().items() if name != "score"}
+        return {**found, "p_value": plain(self.p_value), "flagged": self.flagged, **told}
+
+    @property
+    def numbers(self) -> str:
+        """Score and p-value, for people."""
+        before = f" ({self.explanation.score:.5g} before events)" if self.changed else ""
+        p = "no p-value" if np.isnan(self.p_value) else f"p = {self.p_value:.3g}"
+        return f"score {self.score:.5g}{before}, {p}"
 
 
 @dataclass
@@ -85,18 +106,20 @@ class Highest:
     def add(self, part: Part, verdict: Verdict) -> None:
         """Show a part of the input and the verdict on it."""
         bar = self.kept[-1].score if len(self.kept) == self.most else -np.inf
-        chosen = [row for row in self._peaks(verdict) if verdict.score[row] > bar]
+        chosen = [row for row in self._peaks(part, verdict) if verdict.score[row] > bar]
         told = explained(self.scorer, part, verdict, chosen, self.seen) if chosen else []
         self.kept = sorted(self.kept + told, key=lambda one: -one.score)[: self.most]
         self.seen += len(verdict)
 
-    def _peaks(self, verdict: Verdict) -> list[int]:
+    def _peaks(self, part: Part, verdict: Verdict) -> list[int]:
         apart = 1 if self.scorer.steps is None else self.scorer.steps.window_size
+        place = part.x.step_of_row if isinstance(part.x, Timeline) else np.arange(len(verdict))
         free, found = ~np.isnan(verdict.score), list[int]()
         for row in np.argsort(-verdict.score, kind="stable").tolist():
             if free[row]:
                 found.append(row)
-                free[max(row - apart + 1, 0) : row + apart] = False
+                if apart > 1:
+                    free &= np.abs(place - place[row]) >= apart
             if len(found) == self.most:
                 break
         return found
@@ -104,11 +127,12 @@ class Highest:
 
 def explained(scorer: Scorer, part: Part, verdict: Verdict, rows: list[int], first: int) -> list[Told]:
     """Rows of a part of the input, whose first one has this number, explained."""
-    found = scorer.explain(part.x, rows)
+    with naming(Path(part.source[0])) if scorer.steps is not None else nullcontext():
+        found = scorer.explain(part.x, rows)
     return [
         Told(
-            part.source[row], int(part.index[row]), first + row, float(verdict.score[row]),
-            float(verdict.p_value[row]), bool(verdict.flagged[row]), explanation,
+            printable(part.source[row]), int(part.index[row]), first + row, float(verdict.score[row]),
+            float(verdict.p_value[row]), bool(verdict.flagged[row]), explanation, scorer.events is not None,
         )
         for row, explanation in zip(rows, found, strict=True)
     ]  # fmt: skip
@@ -116,9 +140,9 @@ def explained(scorer: Scorer, part: Part, verdict: Verdict, rows: list[int], fir
 
 def entries(scorer: Scorer, told: list[Told]) -> list[dict[str, Any]]:
     """What a page says of explained samples."""
-    channels = scorer.inputs.channels if isinstance(scorer.inputs, SeriesSchema) else ()
+    channels = run.names_of(scorer)
     return [
-        entry(one.name, one.explanation, flagged=one.flagged, p_value=one.p_value, channels=channels,
+        entry(one.name, one.explanation, flagged=one.flagged, numbers=one.numbers, channels=channels,
               reference=scorer.reference)
         for one in told
     ]  # fmt: skip
@@ -155,13 +179,13 @@ class Watched:
         """
         scorer, verdict = self.scorer, Verdict.join(self._verdicts)
         begins = np.cumsum([0, *map(len, self._verdicts)])
-        names = scorer.inputs.channels if isinstance(scorer.inputs, SeriesSchema) else ()
+        names = run.names_of(scorer)
         series = []
         for place, part in self._parts:
             found = exhibits.of_recording(scorer, part.x, self._verdicts[place])
             if "series_rows" in found:
                 found["series_rows"] = found["series_rows"] + begins[place]
-                series.append((Path(part.source[0]).name, names, found))
+                series.append((printable(Path(part.source[0]).name), names, found))
         what = "steps" if scorer.steps is not None else "samples"
         model = f"{type(scorer.model).__name__}, id {scorer.id[:12]}"
         text = pages.judged_page(
@@ -188,7 +212,7 @@ def write_page(path: str | Path, text: str) -> None:
         with replacing(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
+        raise InputError(f"cannot write the page {path}: {error.strerror or error}") from error
 
 
 def explain(options: Namespace, say: Say) -> None:
@@ -226,9 +250,7 @@ def explain(options: Namespace, say: Say) -> None:
     report = {"model": scorer.id, "guarantee": guarantee, "rows": [one.to_dict() for one in told]}
     report |= {"report": options.report, "notes": notes}
     lines = [
-        f"{one.name}: score {one.score:.5g}, p = {one.p_value:.3g}{', flagged' if one.flagged else ''}\n"
-        f"  {one.explanation.sentence}"
-        for one in told
+        f"{one.name}: {one.numbers}{', flagged' if one.flagged else ''}\n  {one.explanation.sentence}" for one in told
     ]
     if options.report is not None:
         lines.append(f"page in {options.report}")
@@ -239,13 +261,17 @@ def explain(options: Namespace, say: Say) -> None:
 
 def _numbers(text: str) -> list[int]:
     """Row numbers out of `3,17,20-25`."""
-    found: list[int] = []
+    ranges: list[range] = []
     for item in text.split(","):
         first, dash, last = item.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) < int(first):
-            raise InputError(f"--rows is written as 3,17 or 20-25, from 0, got {text!r}")
-        found += range(int(first), int(last or first) + 1)
-    return list(dict.fromkeys(found))
+            raise InputError(f"--rows is written as 3,17 or 20-25, from 0, got {text[:100]!r}")
+        ranges.append(range(int(first), int(last or first) + 1))
+    if sum(map(len, ranges)) > MOST:
+        raise InputError(
+            f"--rows names {sum(map(len, ranges))} rows, at most {MOST} are explained at a time: give fewer"
+        )
+    return list(dict.fromkeys(chain.from_iterable(ranges)))
 
 
 def report(options: Namespace, say: Say) -> None:

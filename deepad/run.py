@@ -5,7 +5,7 @@
 | `config.yaml`   | the resolved configuration; `deepad fit --config` repeats the run with it           |
 | `training/`     | loss by epoch (`metrics.csv`); a resumed training goes on in `training-1/`          |
 | `checkpoints/`  | Lightning checkpoints `best.ckpt` and `last.ckpt`, to resume on this machine        |
-| `scorer/`       | the artifact: all that scoring needs, and all that should be passed on             |
+| `scorer/`       | the artifact: all that scoring needs, with up to 256 calibration samples            |
 | `metrics.json`  | what was trained on what, the promise, whether test kept it, the floor, versions    |
 | `scores.parquet`| one row a test sample                                                              |
 | `exhibits/`     | what of the test split the page shows and only the model can tell                  |
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from deepad import exhibits, protocol
 from deepad.atomic import replacing
 from deepad.channels import SeriesSchema
+from deepad.clock import UNITS
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, plain_values
 from deepad.errors import DeepadError, InputError
@@ -35,7 +36,10 @@ from deepad.evaluation.metrics import evaluate
 from deepad.report import pages
 from deepad.report.sections import Judged
 from deepad.rooms import members
+from deepad.schema import TableSchema
+from deepad.scoring.budget import Budget
 from deepad.scoring.conformal import Calibration
+from deepad.scoring.heldout import REFERENCE
 from deepad.scoring.records import as_table, open_table
 from deepad.scoring.scorer import Scorer
 from deepad.scoring.verdict import Verdict
@@ -54,6 +58,7 @@ def finish(
     kind: str | None = None,
     delta: float | None = None,
     rule: str | None = None,
+    reference: int = REFERENCE,
     training: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Calibrate a trained detector, judge the test split and write the run folder.
@@ -66,13 +71,14 @@ def finish(
         kind: guarantee; if not given, `"marginal"`, for a series `"none"`.
         delta: for `"pac"`.
         rule: how the steps of a series are scored, `"last"` if not given; see `deepad.data.windows`.
+        reference: most calibration samples that the scorer keeps to explain with.
         training: plain values about the training, kept in `metrics.json`.
 
     Returns:
         What `metrics.json` holds.
     """
     decision: dict[str, Any] = {"alpha": alpha, "kind": kind, "delta": delta, "rule": rule}
-    scorer = protocol.calibrate(detector, data, **decision)
+    scorer = protocol.calibrate(detector, data, **decision, reference=reference)
     tested = protocol.judge(scorer, data)
     verdict, y = tested.verdict, tested.y
     scorer.save(folder / "scorer")
@@ -94,11 +100,14 @@ def finish(
     else:
         shown = exhibits.of_samples(scorer, lambda rows: _samples(data, rows), verdict, y)
     exhibits.write(folder, shown)
-    page = _page(folder, metrics, scorer, verdict, y, tested.source, shown)
-    for name, text in (("report.html", page), ("metrics.json", json.dumps(metrics, indent=1) + "\n")):
-        with replacing(folder / name) as file:  # metrics.json comes last: where it is, the run is complete
-            file.write(text.encode())
+    _write(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")  # the run is complete; the page can be remade
+    _write(folder / "report.html", _page(folder, metrics, scorer, verdict, y, tested.source, shown))
     return metrics
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def report(folder: Path, *, explore: bool = False) -> str:
@@ -121,18 +130,25 @@ def report(folder: Path, *, explore: bool = False) -> str:
     groups = table["group"].to_numpy(zero_copy_only=False) if "group" in table.column_names else None
     verdict = scorer.judge(table["score"].to_numpy(), groups=groups)
     shown = exhibits.read(folder)
-    if not explore:
-        return _page(folder, metrics, scorer, verdict, y, source, shown)
-    from deepad.report.explore import explore_page  # Bokeh takes a second: only who asks pays
+    try:
+        if not explore:
+            return _page(folder, metrics, scorer, verdict, y, source, shown)
+        from deepad.report.explore import explore_page  # Bokeh takes a second: only who asks pays
 
-    title = f"{metrics['model']} on {metrics['data']['title']}"
-    return explore_page(title, judged_by(scorer, verdict, y), shown, _channels(scorer), _source(source, shown))
+        title = f"{metrics['model']} on {metrics['data']['title']}"
+        return explore_page(title, judged_by(scorer, verdict, y), shown, names_of(scorer), _source(source, shown))
+    except DeepadError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder} holds files that do not belong together, fit again: {error!r}") from None
 
 
 def judged_by(scorer: Scorer, verdict: Verdict, y: NDArray[Any] | None) -> Judged:
     """What a page is about."""
     scores = scorer.calibration.scores if isinstance(scorer.calibration, Calibration) else None
-    return Judged(verdict, y, scores, scorer.steps is not None)
+    volume = ((scorer.provenance or {}).get("asked") or {}).get("volume")
+    per_day = None if volume is None else Budget.parse(volume, name="volume").per(UNITS["day"])
+    return Judged(verdict, y, scores, scorer.steps is not None, per_day)
 
 
 def _page(
@@ -149,14 +165,16 @@ def _page(
         judged_by(scorer, verdict, y),
         shown,
         folder,
-        names=_channels(scorer),
+        names=names_of(scorer),
         source=_source(source, shown),
         score=lambda points: scorer(points).score,
     )
 
 
-def _channels(scorer: Scorer) -> tuple[str, ...]:
-    """Names of the channels of a series, if they are known."""
+def names_of(scorer: Scorer) -> tuple[str, ...]:
+    """Names of the channels of a series, or of the features of a table, if they are known."""
+    if isinstance(scorer.inputs, TableSchema):
+        return scorer.inputs.features
     return tuple(scorer.inputs.channels) if isinstance(scorer.inputs, SeriesSchema) else ()
 
 

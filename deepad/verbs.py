@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from deepad.channels import SeriesSchema, Timeline
+from deepad.channels import SeriesSchema, Timeline, rows_of_steps
 from deepad.data.files import read_labels
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector
@@ -147,6 +147,7 @@ def calibrate(options: Namespace, say: Say) -> None:
         min_group=options.min_group,
         steps=rule,
         events=events,
+        reference=options.reference,
     )
     promise, outlook = summary(scorer)  # first: what cannot be said must not leave a scorer behind
     scorer.save(options.output)
@@ -198,9 +199,7 @@ def _in_time(part: Part, verdict: Verdict) -> list[Verdict]:
     """The verdict on each unbroken stretch of a recording, step by step; rows may stand in any order."""
     if not isinstance(part.x, Timeline):
         return [verdict]
-    kept = np.flatnonzero(part.x.step_of_row >= 0)
-    row_of_step = np.empty(len(part.x), np.int64)
-    row_of_step[part.x.step_of_row[kept]] = kept  # of rows that became one step any: they have one verdict
+    row_of_step = rows_of_steps(part.x.step_of_row, len(part.x))
     return [verdict[row_of_step[segment]] for segment in part.x.segments()]
 
 
@@ -245,5 +244,6 @@ def info(options: Namespace, say: Say) -> None:
         merged = scorer.calibration.merged
         lines.append(f"groups by {scorer.groups}" + (f", of which {listed(merged)} are one" if merged else ""))
     promise, outlook = summary(scorer)
-    lines += [promise, outlook, _thresholds(scorer)]
+    kept = 0 if scorer.reference is None else len(scorer.reference)
+    lines += [promise, outlook, _thresholds(scorer), f"{kept} calibration samples kept to explain with"]
     say(report, "\n".join(lines), options.json)

@@ -60,7 +60,7 @@ class MultivariateGaussian(Baseline):
 
     fitted = {"mean": "D", "whiten": "positive D D"}
     scaling = "standard"
-    expects = "the mean"
+    expects = "what the other values tell"
 
     def __init__(self, covariance: CovarianceKind = "shrunk", density: bool = False, seed: int = 0) -> None:
         require_one_of(("full", "diagonal", "shrunk", "robust"), covariance=covariance)
@@ -109,7 +109,8 @@ class MultivariateGaussian(Baseline):
         )
 
     def _expected(self, x: Rows) -> Rows:
-        return np.broadcast_to(self.mean_, x.shape)
+        precision = self.whiten_.T @ self.whiten_
+        return np.asarray(x - (x - self.mean_) @ precision / np.diag(precision))
 
 
 class GaussianMixture(Baseline):

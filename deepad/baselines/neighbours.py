@@ -82,11 +82,15 @@ class KNearestNeighbors(Baseline):
 
     @property
     def expects(self) -> str:  # type: ignore[override] # of directions there is nothing in units
-        """The nearest training row, but of directions alone nothing."""
-        return "the nearest training row" if self.metric == "euclidean" else ""
+        """The training rows that the score compares with, but of directions alone nothing."""
+        if self.metric == "cosine":
+            return ""
+        k = self.n_neighbors
+        return "the nearest training row" if k == 1 else f"the {k} nearest training rows"
 
     def _expected(self, x: Rows) -> Rows:
-        return self._search.closest(x)
+        nearest = self._search.nearest(x, self.n_neighbors)[1]
+        return np.asarray(self.points_[nearest[:, -1:] if self.distance == "largest" else nearest].mean(1))
 
 
 class LocalOutlierFactor(Baseline):

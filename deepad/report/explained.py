@@ -20,7 +20,7 @@ def entry(
     explanation: Explanation,
     *,
     flagged: bool,
-    p_value: float,
+    numbers: str,
     channels: Sequence[str] = (),
     reference: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
@@ -30,17 +30,15 @@ def entry(
         name: which one it is.
         explanation: of its score.
         flagged: whether it was.
-        p_value: of its score.
+        numbers: its score and p-value.
         channels: of a window, by name.
         reference: what it was compared with.
     """
     figure, shows = _figure(explanation, channels, reference)
-    numbers = f"score {explanation.score:.5g}, p = {p_value:.3g}"
     if explanation.nearest:
-        near = ", ".join(
-            f"{which} at {far:.3g}" for which, far in zip(explanation.nearest, explanation.distances, strict=True)
+        numbers += (
+            f"; distance to the nearest normal samples {', '.join(f'{far:.3g}' for far in explanation.distances)}"
         )
-        numbers += f"; nearest normal samples of the reference: {near}"
     head, parts = _table(explanation)
     return {
         "name": name,
@@ -65,6 +63,7 @@ def _table(explanation: Explanation) -> tuple[list[str], list[list[str]]]:
         "value": [part.value for part in explanation.parts],
         "expected": ["" if part.expected is None else f"{part.expected:.5g}" for part in explanation.parts],
         "deviation": ["" if part.deviation is None else f"{part.deviation:+.2f}" for part in explanation.parts],
+        "nearest normal": [part.near or "" for part in explanation.parts],
         "p": ["" if part.p_value is None else f"{part.p_value:.2g}" for part in explanation.parts],
     }
     told = {name: cells for name, cells in columns.items() if any(cells)}

@@ -41,7 +41,9 @@ const first = steps.data.step[0], sums = bars.data.name.map((_, c) => {
   for (let i = from - first; i < to - first; i++) sum += Math.max(parts.data["c" + c]?.[i] || 0, 0);
   return sum;
 });
-const whole = sums.reduce((a, b) => a + b, 0) || 1;
+let whole = 0;
+for (let i = from - first; i < to - first; i++) whole += parts.data.whole[i];
+whole ||= 1;
 bars.data = {...bars.data, share: sums.map(sum => 100 * sum / whole)};
 const top = bars.data.name.map((name, c) => [100 * sums[c] / whole, name]).sort((a, b) => b[0] - a[0]).slice(0, 3);
 const most = top.map(([share, name]) => `${name} (${share.toFixed(0)} %)`).join(", ");
@@ -112,7 +114,9 @@ def _series(judged: Judged, exhibits: dict[str, Array], names: Sequence[str]) ->
         }
     )
     bars = models.ColumnDataSource({"name": named, "share": np.zeros(len(named))})
-    held = models.ColumnDataSource({f"c{place}": parts[:, i] for place, i in enumerate(order)})
+    held = models.ColumnDataSource(
+        {"whole": parts.sum(1), **{f"c{place}": parts[:, i] for place, i in enumerate(order)}}
+    )
     style: dict[str, Any] = {"toolbar_location": None, "sizing_mode": "stretch_width"}
     tools: dict[str, Any] = {"tools": "xpan,xwheel_zoom,tap", "active_scroll": "xwheel_zoom"}
     positive = np.nanmin(finite, initial=np.inf) > 0 and top > 10 * np.nanmin(finite)

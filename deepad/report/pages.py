@@ -73,7 +73,8 @@ def judged_page(
         **_of_guarantee(guarantee.to_dict() | {"text": str(guarantee)}),
         "title": title,
         "subtitle": subtitle,
-        "kept": None if result is None else _kept_promise(result),
+        "kept": None if result is None else _kept_promise(result, guarantee.kind, judged.noun),
+        "heading": "Ranking and flags",
         "told": told,
         "rows": rows,
         "explained": {"title": "Highest scores", "entries": entries} if entries else None,
@@ -99,6 +100,7 @@ def explained_page(title: str, subtitle: str, guarantee: dict[str, Any], entries
 
 EMPTY: dict[str, Any] = {
     "kept": None, "told": (), "rows": (), "better": "", "intervals": False, "explained": None, "provenance": (),
+    "heading": "Beside the floor",
 }  # fmt: skip
 """What a page need not say."""
 
@@ -109,7 +111,7 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
     lines = [f"trained    {metrics['model']} on {data['train']['n']} normal rows of {data['title']}"]
     if metrics["training"]:
         lines[0] += f", {metrics['training']['epochs']} epochs in {metrics['training']['seconds']:.0f} s"
-    lines += [f"promised   {metrics['guarantee']['text']}", f"kept       {_kept(test)}"]
+    lines += [f"promised   {metrics['guarantee']['text']}", f"kept       {_kept(*_tested(metrics))}"]
     for name, result in {metrics["model"]: test, **metrics["floors"]}.items():
         auroc, ap, *_ = _cells(result)
         told = f"failed: {result['error']}" if "error" in result else f"AUROC {auroc}, AP {ap}"
@@ -121,13 +123,21 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _kept(test: dict[str, Any]) -> str:
+def _kept(test: dict[str, Any], kind: str, noun: str) -> str:
+    """False alarms beside what was promised of this kind.
+
+    Args:
+        test: what `evaluate` says.
+        kind: of the guarantee.
+        noun: what was judged.
+    """
     at = test["at_threshold"]
     if not at["n_normal"]:
-        return "no normal test samples to check it on"
-    counted = f"{at['false_alarms']} of {at['n_normal']} normal test samples flagged = {at['false_alarm_rate']:.2%}"
+        return f"no normal test {noun} to check it on"
+    counted = f"{at['false_alarms']} of {at['n_normal']} normal test {noun} flagged = {at['false_alarm_rate']:.2%}"
     if at["law_99"] is None:
-        return f"{counted} (nothing was promised)"
+        about = "nothing was promised" if kind in ("none", "model") else f"the promise is not about single {noun}"
+        return f"{counted} ({about})"
     return f"{counted} (99 % range of the law: {at['law_99'][0]} to {at['law_99'][1]})"
 
 
@@ -161,10 +171,15 @@ def _of_guarantee(guarantee: dict[str, Any]) -> dict[str, Any]:
     return {"promise": text[0].upper() + text[1:], "assumptions": rests}
 
 
-def _kept_promise(test: dict[str, Any]) -> dict[str, Any] | None:
+def _tested(metrics: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """What was found on the test split, the kind of the guarantee, and what was judged."""
+    return metrics["test"], metrics["guarantee"]["kind"], "steps" if "steps" in metrics["data"] else "samples"
+
+
+def _kept_promise(test: dict[str, Any], kind: str, noun: str) -> dict[str, Any] | None:
     """Whether false alarms were as many as promised; None without normal samples."""
     at = test["at_threshold"]
-    return {"text": _kept(test) + ".", "inside": at["inside_law_99"]} if at["n_normal"] else None
+    return {"text": _kept(test, kind, noun) + ".", "inside": at["inside_law_99"]} if at["n_normal"] else None
 
 
 def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +192,7 @@ def _statements(metrics: dict[str, Any]) -> dict[str, Any]:
         "subtitle": f"trained on {data['train']['n']} normal {noun}, calibrated on {data['calibration']['n']} others, "
         f"tested on {test['n']} ({test['n_anomalies']} anomalies)",
         **_of_guarantee(metrics["guarantee"]),
-        "kept": _kept_promise(test),
+        "kept": _kept_promise(*_tested(metrics)),
         "intervals": bool(test.get("intervals")),
         "better": _better_floors(metrics),
         "rows": [{"name": name, "cells": _cells(result)} for name, result in results.items()],

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepad.report import figures
+from deepad.report.figures.latent import FEWEST
 from deepad.report.figures.scores import MOST_GROUPS
 from deepad.report.html import Picture, Section
 from deepad.scoring.guarantee import LAWFUL, GuaranteeKind
@@ -43,8 +44,9 @@ class Judged:
 
     @property
     def line(self) -> float:
-        """Where the threshold is drawn: the highest, if each group has its own."""
-        return float(np.nanmax(self.verdict.threshold))
+        """Where the threshold is drawn: the highest, if each group has its own; infinite if no group is known."""
+        known = np.asarray(self.verdict.threshold)[~np.isnan(self.verdict.threshold)]
+        return float(known.max(initial=-np.inf)) if known.size else float("inf")
 
     @property
     def labelled(self) -> bool:
@@ -58,6 +60,15 @@ class Judged:
         return self.verdict.guarantee.kind in LAWFUL and self.verdict.group is None and not self.stepwise
 
     @property
+    def level(self) -> float | None:
+        """The p-value up to which is flagged; None where no one level decides."""
+        verdict, judged = self.verdict, ~np.isnan(self.verdict.p_value)
+        k, n = verdict.guarantee.k, verdict.guarantee.n
+        level = k / (n + 1) if k else verdict.alpha
+        same = verdict.flagged[judged] == (verdict.p_value[judged] <= level * (1 + 1e-12))
+        return level if verdict.group is None and 0 < level < 1 and same.all() else None
+
+    @property
     def noun(self) -> str:
         """What is judged, in words."""
         return "steps" if self.stepwise else "samples"
@@ -69,6 +80,8 @@ def of_scores(judged: Judged) -> Section:
     band = None if judged.calibration is None or not judged.lawful else _band(judged.calibration, verdict.alpha)
     text = f"Scores of the {noun}"
     told = f"{text}. What lies right of the dashed line is flagged"
+    if verdict.group is not None:
+        told = f"{text}. Each group has its own threshold; the dashed line is the highest"
     told += "; the grey outline is the calibration" if judged.calibration is not None else ""
     told += ", and the threshold of endless calibration data lies within the shade with 99 % confidence" if band else ""
     histogram = figures.score_histogram(verdict.score, y, judged.line, band=band, calibration=judged.calibration)
@@ -106,7 +119,7 @@ def of_promise(judged: Judged) -> Section:
         n = verdict.guarantee.n
         drawn += [
             Picture(
-                figures.calibration_curve(verdict.p_value, n, y, alpha=verdict.alpha),
+                figures.calibration_curve(verdict.p_value, n, y, alpha=judged.level),
                 "Curve of the false-alarm rate found against the rate asked for, with the band of the exact law",
                 "False alarms found at every level that could have been asked for. At each level the curve leaves the "
                 "shade once in 100 test sets.",
@@ -119,21 +132,23 @@ def of_promise(judged: Judged) -> Section:
             ),
         ]
     told = "p-values: those of normal samples are even, those of anomalies small."
-    if not judged.lawful:
+    if verdict.group is not None:
+        told = f"p-values, of each of the {judged.noun} among the calibration scores of its own group."
+    elif not judged.lawful:
         told = f"p-values. Nothing is promised of these {judged.noun}: normal ones need not be even."
     elif y is None:
         told = "p-values: even if all is normal; a peak at the left is what is anomalous, or has drifted."
     histogram = figures.p_value_histogram(verdict.p_value, y)
     drawn.append(Picture(histogram, "Histogram of p-values with the line of uniform ones", told))
-    if verdict.group is None and verdict.alpha < 1:
-        drawn.append(_dial(judged))
+    if judged.level is not None:
+        drawn.append(_dial(judged, judged.level))
     return Section("False alarms", drawn)
 
 
-def _dial(judged: Judged) -> Picture:
+def _dial(judged: Judged, level: float) -> Picture:
     known = judged.per_day is not None
     dial = figures.alarm_dial(
-        judged.verdict.alpha,
+        level,
         per_day=judged.per_day or DIAL,
         unit="a day" if known else f"in {DIAL}",
         p_value=judged.verdict.p_value if judged.labelled else None,
@@ -254,7 +269,8 @@ def of_features(
         plane = figures.decision_boundary(score, exhibits["points"], judged.line, y, names=(names[0], names[1]))
         told = "Where the model draws the line: red is flagged, stronger the further from the threshold."
         drawn.append(Picture(plane, "Plane of the two features with the flagged area and the samples", told))
-    if "features" in exhibits:
+    usable = np.isfinite(exhibits.get("features", np.empty((0, 1)))).all(1)
+    if usable.sum() >= FEWEST:
         rows = exhibits["feature_rows"]
         y = None if judged.y is None else judged.y[rows]
         space = figures.latent_space(exhibits["features"], judged.verdict.score[rows], y)

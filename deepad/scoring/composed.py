@@ -67,10 +67,15 @@ class Composed(Baseline):
         arrays = {name: part.state_arrays() for name, part in self.parts.items()}
         return {f"{name}.{key}": array for name, held in arrays.items() for key, array in held.items()}
 
+    @property
+    def comparing(self) -> Model:
+        """The part in whose units samples are compared."""
+        return next(iter(self.parts.values()))
+
     def scaled(self, x: Array) -> Rows:
-        """Samples as rows in the units of the first of the parts."""
-        first = next(iter(self.parts.values()))
-        return np.concatenate([scaled_of_block(first, x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)])
+        """Samples as rows in the units of the part that compares them."""
+        blocks = [scaled_of_block(self.comparing, x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
+        return np.concatenate(blocks)
 
     @classmethod
     @abstractmethod
@@ -98,6 +103,11 @@ class Hybrid(Composed):
         blocks = [self._features(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
         self.baseline.fit(np.concatenate(blocks))
         self.baseline.fit_rows = None  # of features, which are no samples
+
+    @property
+    def comparing(self) -> Model:
+        """The detector, which takes samples."""
+        return self.detector
 
     def _features(self, x: Rows) -> Rows:
         features = detect(self.detector, x.reshape(-1, *self.shape), self.detector.features)

@@ -61,8 +61,8 @@ class Explanation:
     def to_dict(self, most: int | None = None) -> dict[str, Any]:
         """Plain values, without the arrays; at most so many parts."""
         near = [{"reference": i, "distance": d} for i, d in zip(self.nearest, self.distances, strict=True)]
-        parts = [{name: _plain(value) for name, value in asdict(part).items()} for part in self.parts[:most]]
-        return {"score": _plain(self.score), "sentence": self.sentence, "parts": parts, "nearest": near}
+        parts = [{name: plain(value) for name, value in asdict(part).items()} for part in self.parts[:most]]
+        return {"score": plain(self.score), "sentence": self.sentence, "parts": parts, "nearest": near}
 
 
 def explains(model: Model) -> bool:
@@ -70,23 +70,22 @@ def explains(model: Model) -> bool:
     return isinstance(model, Detector) or model.explains
 
 
-def explain_samples(
-    model: Model, x: Array, rows: Sequence[int], inputs: Schema | None, reference: Array | None
-) -> list[Explanation]:
-    """Explain the scores of some samples.
+def maps_and_rebuilt(model: Model, x: Array) -> tuple[Array, Array] | None:
+    """Contributions and what the model expected, both (N, *shape); None of a model that has not both."""
+    if not explains(model) or not _expects(model):
+        return None
+    return _maps(model, x), _in_blocks(rebuilt_of_block, model, x)
+
+
+def explain_samples(model: Model, x: Array, inputs: Schema | None, reference: Array | None) -> list[Explanation]:
+    """Explain the scores of samples.
 
     Args:
         model: that gives them.
         x: samples (N, *shape).
-        rows: which of them.
         inputs: names of columns or channels, if they are known.
         reference: normal samples (n, *shape) to compare with, if there are any.
-
-    Raises:
-        InputError: rows that are not there.
     """
-    _require_rows_of(rows, len(x), "samples")
-    x = x[list(rows)]
     maps = _maps(model, x) if explains(model) else None
     usual = None if reference is None or maps is None else _maps(model, reference)
     return _explained(model, x, maps, inputs, reference, usual)
@@ -113,7 +112,7 @@ def explain_recording(
     """
     stretches, step_of_row = as_series(x, model.shape[1], inputs)
     ends = np.cumsum([len(stretch) for stretch in stretches])
-    _require_rows_of(rows, int(ends[-1]) if step_of_row is None else len(step_of_row), "steps")
+    require_rows_of(rows, int(ends[-1]) if step_of_row is None else len(step_of_row), "steps")
     shown = []
     for row in rows:
         step = row if step_of_row is None else int(step_of_row[row])
@@ -121,6 +120,8 @@ def explain_recording(
             raise InputError(f"row {row} became no step: explain one that has a score")
         which = int(np.searchsorted(ends, step, side="right"))
         begin = int(ends[which - 1]) if which else 0
+        if not rule.reached(len(stretches[which]))[step - begin]:
+            raise InputError(f"row {row} is scored by no window: explain one that has a score")
         shown.append(_window_of_step(model, rule, stretches[which], step - begin))
     windows = np.stack([window for window, _ in shown])
     maps = np.stack([parts for _, parts in shown]) if explains(model) else None
@@ -143,7 +144,7 @@ def require_reference(reference: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"the reference must be finite samples {wanted}, got {reference.dtype} {reference.shape}")
 
 
-def _require_rows_of(rows: Sequence[int], n: int, what: str) -> None:
+def require_rows_of(rows: Sequence[int], n: int, what: str) -> None:
     """Refuse row numbers that n samples or steps do not have.
 
     Raises:
@@ -160,22 +161,29 @@ def _explained(
     names, part_of = parts_of(model.shape, inputs)
     rebuilt = _in_blocks(rebuilt_of_block, model, x) if _expects(model) else None
     u = _in_blocks(scaled_of_block, model, x)
-    deviations = None if rebuilt is None else u - _in_blocks(scaled_of_block, model, rebuilt)
+    with np.errstate(invalid="ignore"):  # of what overflows
+        deviations = None if rebuilt is None else u - _in_blocks(scaled_of_block, model, rebuilt)
     nearest, distances = _nearest(model, u, reference)
     scores = _in_blocks(score_block, model, x) if maps is None else maps.reshape(len(x), -1).sum(1)
     sums = None if usual is None else summed(usual.reshape(len(usual), -1), part_of, len(names))
     found = []
     for place, sample in enumerate(x):
         parts: tuple[Part, ...] = ()
-        if maps is not None:
+        sentence = sentence_of(model, parts, None)
+        if not np.isfinite(scores[place]):
+            most = names[part_of[int(np.argmax(np.abs(u[place])))]]
+            sentence = f"the score is too large for a number: {most} is furthest from what the model has seen"
+        elif maps is not None:
+            near = None if reference is None else reference[nearest[place][0]].ravel()
             expected = None if rebuilt is None else rebuilt[place].ravel()
             deviation = None if deviations is None else deviations[place]
             flat = maps[place].ravel()
-            parts = told_parts(names, part_of, flat, sample.ravel(), inputs, expected, deviation, sums)
+            parts = told_parts(names, part_of, flat, sample.ravel(), inputs, expected, deviation, sums, near)
+            sentence = sentence_of(model, parts, maps[place])
         found.append(
             Explanation(
                 float(scores[place]),
-                sentence_of(model, parts, None if maps is None else maps[place]),
+                sentence,
                 parts,
                 sample,
                 None if rebuilt is None else rebuilt[place],
@@ -223,9 +231,7 @@ def _window_of_step(model: Model, rule: StepRule, series: Array, step: int) -> t
     The window ends with the step where the series is long enough before it. What several windows add to a step stands
     at the step itself.
     """
-    size, n = rule.window_size, len(series)
-    if not 0 <= step < n or not rule.reached(n)[step]:
-        raise InputError(f"step {step} is scored by no window: explain one that has a score")
+    size = rule.window_size
     shown = max(step - size + 1, 0)
     kept, chosen = series[shown : shown + size], np.zeros((size, series.shape[1]))
     if explains(model) and rule.rule == "window":
@@ -269,6 +275,6 @@ def _nearest(model: Model, u: Array, reference: Array | None) -> tuple[NDArray[n
     return order, np.take_along_axis(distances, order, 1)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as JSON has it: no infinite numbers, no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

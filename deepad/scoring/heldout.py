@@ -30,7 +30,7 @@ CHAIN = 50
 
 
 class Reference:
-    """A random sample of the samples that are shown to it: those with the smallest fingerprints, whatever the order.
+    """A random sample of the samples that are shown to it, drawn by their place in order, whatever the batches.
 
     Args:
         shape: of one sample.
@@ -38,26 +38,43 @@ class Reference:
     """
 
     def __init__(self, shape: tuple[int, ...], most: int = REFERENCE) -> None:
+        if most < 0:
+            raise ValueError(f"a scorer keeps 0 or more calibration samples, got reference={most}")
         self.most = min(most, max(1, REFERENCE_VALUES // prod(shape)))
-        self._rows, self._samples = np.empty(0, np.int64), np.empty((0, *shape))
+        self._seen = 0
+        self._keys, self._samples = np.empty(0, np.uint64), np.empty((0, *shape))
 
-    def add(self, samples: NDArray[Any], rows: Fingerprints) -> None:
-        """Show samples (B, *shape) and their fingerprints (B,)."""
-        if self.most == 0:
+    def add(self, samples: NDArray[Any], shown: NDArray[np.int64] | None = None) -> None:
+        """Show samples (B, *shape), or those of them at some places."""
+        places = np.arange(len(samples)) if shown is None else shown
+        if self.most == 0 or not len(places):
             return
-        joined = np.concatenate([self._rows, rows])
+        keys = _mixed(np.arange(self._seen, self._seen + len(places), dtype=np.uint64))
+        self._seen += len(places)
+        joined = np.concatenate([self._keys, keys])
         kept = np.sort(np.argsort(joined, kind="stable")[: self.most])
-        old, new = kept[kept < len(self._rows)], kept[kept >= len(self._rows)] - len(self._rows)
+        old, new = kept[kept < len(self._keys)], kept[kept >= len(self._keys)] - len(self._keys)
         if len(new):
-            self._rows = joined[kept]
-            self._samples = np.concatenate([self._samples[old], samples[new].astype(np.float64)])
+            self._keys = joined[kept]
+            self._samples = np.concatenate([self._samples[old], samples[places[new]].astype(np.float64)])
 
     @property
     def samples(self) -> NDArray[Any] | None:
         """Those that were kept (n, *shape), in float32 where that holds them exactly; None if none were."""
-        narrow = self._samples.astype(np.float32)
+        with np.errstate(over="ignore"):
+            narrow = self._samples.astype(np.float32)
         exact = bool((narrow == self._samples).all())
         return None if not len(narrow) else narrow if exact else self._samples
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A random number for each number (splitmix64: Steele, Lea, Flood, 2014), no two the same."""
+    with np.errstate(over="ignore"):
+        z = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed
 
 
 def score_held_out(
@@ -79,7 +96,7 @@ def score_samples(
     for block in in_blocks(x, model.shape, BLOCK, labelled=False, table=inputs):
         seen.append(fingerprint_rows(block))
         if reference is not None:
-            reference.add(block, seen[-1])
+            reference.add(block)
         scores.append(score_block(model, block))
     if not scores:
         raise InputError("calibration needs normal samples, got none")
@@ -121,9 +138,6 @@ def score_stretches(
         raise InputError("got stretches with and without `scored` in one list: give all with, or the values of all")
     stretches, step_of_row = as_series([part.values for part in parts] if masks else x, model.shape[-1], inputs)
     windows = fingerprint_windows(stretches, steps.window_size)
-    for stretch, found in zip(stretches, windows, strict=True):
-        if reference is not None and len(found):
-            reference.add(windows_of(stretch, steps.window_size), found)
     if model.fit_rows is not None:
         check_not_replayed(model.fit_rows, windows, steps.window_size)
     scores = [score_series(model, steps, stretch, events) for stretch in stretches]
@@ -133,6 +147,9 @@ def score_stretches(
             raise InputError(f"`scored` must say true or false of each of {len(joined)} steps, got {scored.shape}")
         ends = np.cumsum([len(mask) for mask in masks])[:-1]
         scores = np.split(np.where(scored, joined, np.nan), ends)
+    if reference is not None:
+        for stretch, part in zip(stretches, scores, strict=False):
+            _show_windows(reference, stretch, ~np.isnan(part), steps.window_size)
     if all(np.isnan(part).all() for part in scores):
         longest, lost = max(map(len, stretches)), "" if events is None else " and what is done to its scores"
         raise InputError(
@@ -140,6 +157,16 @@ def score_stretches(
             f"most {longest} steps: give longer ones"
         )
     return scores, np.concatenate(windows)
+
+
+def _show_windows(reference: Reference, stretch: NDArray[Any], scored: NDArray[np.bool_], size: int) -> None:
+    """Show the windows that end with a step that calibrates and hold none that does not, but for context before."""
+    if len(scored) != len(stretch) or len(stretch) < size or not scored.any():
+        return
+    out = np.concatenate([[0], np.cumsum(~scored & (np.arange(len(scored)) > np.argmax(scored)))])
+    ends = np.arange(size - 1, len(stretch))
+    shown = scored[ends] & (out[ends + 1] == out[ends + 1 - size])
+    reference.add(windows_of(stretch, size), np.flatnonzero(shown))
 
 
 def check_disjoint(

@@ -18,6 +18,8 @@ Array = NDArray[Any]
 
 NAMED = 0.05
 """Least share of the score with which a part is named beside the first."""
+MOST = 100
+"""Parts that are told of a sample; an image has more pixels."""
 UNITS = {"standard": "s.d.", "robust": "interquartile ranges", "quantile": "normal scores", "range": "of its range"}
 
 
@@ -33,6 +35,7 @@ class Part:
         expected: what the model expected in its place; None if it expects nothing.
         deviation: of the value from that in the unit in which the model compares, positive above; None likewise.
         p_value: p-value of the contribution among those of normal samples; None without a reference.
+        near: the same value of the nearest reference sample, as text; None without a reference.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Part:
     expected: float | None
     deviation: float | None
     p_value: float | None
+    near: str | None = None
 
 
 def parts_of(shape: tuple[int, ...], inputs: Schema | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -73,18 +77,22 @@ def told_parts(
     rebuilt: Array | None,
     deviations: Array | None,
     usual: Array | None,
+    near: Array | None,
 ) -> tuple[Part, ...]:
-    """The parts of a sample (D,), what adds most first."""
+    """The parts of a sample (D,), what adds most first, at most `MOST`; `near` is the nearest reference sample."""
     sums = summed(flat[None], part_of, len(names))[0]
     raises = np.maximum(sums, 0).sum() or 1.0
     told = dict(zip(part_of[order := np.argsort(flat, kind="stable")].tolist(), order.tolist(), strict=True))
     parts = []
-    for place in np.argsort(-sums, kind="stable").tolist():
+    for place in np.argsort(-sums, kind="stable")[:MOST].tolist():
         at, name = told[place], names[place]  # the value that adds most, which comes last
         text, numeric = f"{sample[at]:.5g}", True
+        normal = None if near is None else f"{near[at]:.5g}"
         if isinstance(inputs, TableSchema):
-            text, numeric = _cell(inputs, place, sample[part_of == place])
-            at = int(np.argmax(part_of == place)) if numeric else at
+            mine = part_of == place
+            text, numeric = _cell(inputs, place, sample[mine])
+            normal = None if near is None else _cell(inputs, place, near[mine])[0]
+            at = int(np.argmax(mine)) if numeric else at
         rare = None if usual is None else (1 + int((usual[:, place] >= sums[place]).sum())) / (len(usual) + 1)
         parts.append(
             Part(
@@ -95,6 +103,7 @@ def told_parts(
                 float(rebuilt[at]) if rebuilt is not None and numeric else None,
                 float(deviations[at]) if deviations is not None and numeric else None,
                 rare,
+                normal,
             )
         )
     return tuple(parts)
@@ -113,6 +122,8 @@ def sentence_of(model: Model, parts: tuple[Part, ...], contributions: Array | No
     """The explanation in plain words."""
     if contributions is None:
         return f"{type(model).__name__} does not split its score over its input: see the nearest normal samples"
+    if not any(part.contribution > 0 for part in parts):
+        return "nothing raises the score: each value is as expected"
     whole = "the score" if all(part.contribution >= 0 for part in parts) else "what raises the score"
     if contributions.ndim == 3:
         return _region(contributions, whole)
@@ -138,7 +149,7 @@ def _told(model: Model, part: Part) -> str:
 def _unit(model: Model) -> str:
     """The kind of scaling of a model."""
     while isinstance(model, Composed):
-        model = next(iter(model.parts.values()))
+        model = model.comparing
     return model.scaling if isinstance(model, Baseline) else model.scaling.kind
 
 

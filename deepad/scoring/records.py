@@ -32,7 +32,7 @@ def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], mode
         extra = {"group": pa.array(verdict.group.tolist(), pa.string()), **extra}
     return pa.table(
         {
-            "source": pa.array([os.fsencode(name).decode("utf-8", "backslashreplace") for name in source], pa.string()),
+            "source": pa.array(list(map(printable, source)), pa.string()),
             "index": index,
             "score": verdict.score,
             "p_value": verdict.p_value,
@@ -43,6 +43,11 @@ def as_table(verdict: Verdict, source: list[str], index: NDArray[np.int64], mode
             **extra,
         }
     )
+
+
+def printable(name: str) -> str:
+    """The name of a file as text, which it need not be."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 class TableWriter(Protocol):

@@ -22,7 +22,13 @@ from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.explaining import Explanation, explain_recording, explain_samples, require_reference
+from deepad.scoring.explaining import (
+    Explanation,
+    explain_recording,
+    explain_samples,
+    require_reference,
+    require_rows_of,
+)
 from deepad.scoring.grouping import GIVEN, Grouping, grouped, regrouped
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
 from deepad.scoring.heldout import REFERENCE, Reference, score_held_out
@@ -245,8 +251,12 @@ class Scorer:
         """
         if self.steps is not None:
             return explain_recording(self.model, self.steps, x, rows, self.inputs, self.reference)
-        samples = np.concatenate([np.empty((0, *self.model.shape)), *self._blocks(x)])
-        return explain_samples(self.model, samples, rows, self.inputs, self.reference)
+        found, seen = dict[int, NDArray[Any]](), 0
+        for block in self._blocks(x):
+            found |= {row: block[row - seen] for row in rows if seen <= row < seen + len(block)}
+            seen += len(block)
+        require_rows_of(rows, seen, "samples")
+        return explain_samples(self.model, np.stack([found[row] for row in rows]), self.inputs, self.reference)
 
     def judge(
         self,

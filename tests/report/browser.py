@@ -40,11 +40,20 @@ ASK = """
     const result = await axe.run(document, {resultTypes: ["violations"]});
     found.violations = result.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ")).join(", "));
   }
+  found.inner = innerWidth;
+  parent.postMessage(JSON.stringify(found), "*");
+})();
+"""
+
+
+FRAME = """<!doctype html><body style="margin:0"><script>
+addEventListener("message", event => {{
   const answer = document.createElement("pre");
   answer.id = "answer";
-  answer.textContent = JSON.stringify(found);
+  answer.textContent = event.data;
   document.body.append(answer);
-})();
+}});
+</script><iframe src="{page}" style="width:{width}px;height:1200px;border:0"></iframe></body>
 """
 
 
@@ -65,17 +74,20 @@ def look(page: Path, folder: Path, *, width: int = 1000, dark: bool = False, axe
     probed = folder / f"probed-{width}-{dark}.html"
     body, end = text.rsplit("</body>", 1)
     probed.write_text(body.replace("<head>", f"<head>{script}", 1) + asked + "</body>" + end)
+    frame = folder / f"frame-{width}-{dark}.html"  # a window is never narrower than 500 pixels
+    frame.write_text(FRAME.format(width=width, page=probed.name))
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1200", "--virtual-time-budget=20000",
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={max(width, 500)},1200", "--virtual-time-budget=20000",
         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr",
         *(["--blink-settings=preferredColorScheme=0", "--force-dark-mode"] if dark else []),
-        "--dump-dom", probed.as_uri(),
+        "--dump-dom", frame.as_uri(),
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     answer = re.search(r'<pre id="answer">(.*?)</pre>', result.stdout, re.DOTALL)
     assert answer, result.stderr[-2000:]
     found = json.loads(answer[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert found["inner"] == width
     found["console"] = [
         line for line in result.stderr.splitlines() if "CONSOLE" in line and "setting log level" not in line
     ]

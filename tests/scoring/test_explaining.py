@@ -1,5 +1,7 @@
 """Why a sample has its score: sums, the part that is at fault, and what is normal beside it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,14 +9,22 @@ import torch
 from pytorch_lightning import Trainer
 
 from deepad import Scorer
-from deepad.baselines import IsolationForest, KNearestNeighbors, MeanDistance, MultivariateGaussian, PCAResidual, ZScore
+from deepad.baselines import (
+    IQRDistance,
+    IsolationForest,
+    KNearestNeighbors,
+    MeanDistance,
+    MultivariateGaussian,
+    PCAResidual,
+    ZScore,
+)
 from deepad.channels import SeriesSchema
 from deepad.data.windows import RULES, StepRule
 from deepad.detectors import DenseAutoencoder
 from deepad.errors import ArtifactCorruptError, InputError
 from deepad.schema import TableSchema
 from deepad.scoring.artifact import write_artifact
-from deepad.scoring.composed import Ensemble
+from deepad.scoring.composed import Ensemble, Hybrid
 from deepad.scoring.explaining import channels_of_steps
 from deepad.scoring.heldout import REFERENCE, Reference
 from deepad.scoring.steps import score_series
@@ -166,7 +176,7 @@ def test_what_channels_add_sums_to_the_score_of_each_step_under_every_rule(rule,
     with pytest.raises(InputError, match="there are 60 steps"):
         scorer.explain(x, [60])
     if not scored[0]:
-        with pytest.raises(InputError, match="step 0 is scored by no window"):
+        with pytest.raises(InputError, match="row 0 is scored by no window"):
             scorer.explain(x, [0])
 
 
@@ -188,10 +198,12 @@ def test_rows_of_a_recording_are_steps_in_order_of_time():
     assert told.parts[0].name in names
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_model_that_does_not_split_its_score_names_what_is_near():
     x = correlated(300, 1)
     forest = Ensemble({"forest": IsolationForest(20).fit(x)}).fit(correlated(200, 9))
-    for model in (IsolationForest(20).fit(x), forest):
+    hybrid = Hybrid(trained(x), KNearestNeighbors()).fit(x)
+    for model in (IsolationForest(20).fit(x), forest, hybrid, Ensemble({"a": hybrid}).fit(correlated(200, 8))):
         scorer = Scorer.calibrate(model, correlated(100, 2))
         (told,) = scorer.explain(scorer.reference[7:8], [0])
         assert told.parts == ()
@@ -201,13 +213,37 @@ def test_a_model_that_does_not_split_its_score_names_what_is_near():
         assert "does not split its score over its input" in told.sentence
 
 
+def test_a_row_that_recurs_has_its_share_of_the_reference():
+    for seed in range(5):
+        rows = correlated(1000, seed)
+        rows[np.random.default_rng(seed).permutation(1000)[:333]] = rows[0]
+        reference = Reference((CHANNELS,))
+        for part in np.array_split(rows, 9):
+            reference.add(part)
+        kept = (reference.samples == rows[0]).all(1).sum()
+        assert abs(kept - 85) < 35
+
+
+def test_only_steps_that_calibrate_are_in_the_reference():
+    windows = np.lib.stride_tricks.sliding_window_view(correlated(300, 2), 5, axis=0).swapaxes(1, 2)
+    values, scored = correlated(200, 3), np.ones(200, bool)
+    scored[:4], scored[60:70] = False, False  # context, and what is wrong
+    values[60:70] = 1000.0
+    stretch = SimpleNamespace(values=values, scored=scored)
+    scorer = Scorer.calibrate(PCAResidual(3).fit(windows), [stretch], steps=StepRule(5))
+    assert scorer.reference.max() < 100
+    shown = {row.tobytes() for row in scorer.reference}
+    assert values[:5].tobytes() in shown, "context before is part of a window"
+    assert len(shown) == 200 - 4 - 10 - 4
+
+
 def test_the_reference_is_a_random_sample_whatever_the_order_and_can_be_left_out(tmp_path):
     x = correlated(1000, 2)
     model = PCAResidual().fit(correlated(200, 1))
     scorer = Scorer.calibrate(model, x)
     assert scorer.reference.shape == (REFERENCE, CHANNELS)
-    again = Scorer.calibrate(model, iter([x[600:], x[:600]])).reference
-    assert {row.tobytes() for row in again} == {row.tobytes() for row in scorer.reference}
+    again = Scorer.calibrate(model, iter(np.array_split(x, 7))).reference
+    assert np.array_equal(again, scorer.reference), "whatever the batches"
     place = np.array([int(np.flatnonzero((x == row).all(1))[0]) for row in scorer.reference])
     assert abs(place.mean() / 1000 - 0.5) < 0.08, "from everywhere"
     scorer.save(tmp_path)
@@ -223,8 +259,8 @@ def test_the_reference_is_a_random_sample_whatever_the_order_and_can_be_left_out
 
 def test_large_samples_are_few_and_whole_numbers_narrow():
     reference = Reference((1, 600, 600))
-    reference.add(np.zeros((1, 1, 600, 600)), np.array([3]))
-    reference.add(np.ones((9, 1, 600, 600)), np.arange(9) + 10)
+    reference.add(np.zeros((1, 1, 600, 600)))
+    reference.add(np.ones((9, 1, 600, 600)))
     assert reference.samples.shape == (2, 1, 600, 600)
     assert reference.samples.dtype == np.float32
     assert Reference((3,)).samples is None
@@ -246,6 +282,45 @@ def test_a_reference_that_the_model_could_not_take_is_refused(reference, tmp_pat
     write_artifact(tmp_path, MANIFEST, body, arrays)
     with pytest.raises(ArtifactCorruptError, match="the reference must be finite samples"):
         Scorer.load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_score_that_is_no_number_names_what_is_furthest():
+    scorer = Scorer.calibrate(trained(correlated(500, 1)), correlated(100, 2))
+    row = correlated(1, 3)
+    row[0, 1] = 1e30
+    (told,) = scorer.explain(row, [0])
+    assert told.sentence == "the score is too large for a number: x1 is furthest from what the model has seen"
+    assert told.parts == ()
+    assert told.to_dict()["score"] is None
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    inner = Scorer.calibrate(IQRDistance().fit(x), x[:40] + 1).explain(x.mean(0)[None], [0])
+    assert inner[0].sentence == "nothing raises the score: each value is as expected"
+
+
+def test_what_is_expected_is_what_the_score_compares_with():
+    x = correlated(400, 1)
+    for model in (KNearestNeighbors(3), KNearestNeighbors(3, distance="mean"), KNearestNeighbors(1)):
+        new = correlated(20, 2)
+        model.fit(x)
+        distance = np.sqrt(np.square(model.scaled(new) - model.scaled(model.reconstruct(new))).sum(1))
+        if model.distance == "largest":
+            np.testing.assert_allclose(distance, model.score(new), rtol=1e-9)
+        else:
+            assert (distance <= model.score(new) + 1e-9).all(), "the mean of some rows is no further than they are"
+    gaussian = MultivariateGaussian("full").fit(x)
+    u, told = gaussian.scaled(x), gaussian.scaled(gaussian.reconstruct(x))
+    others = np.c_[np.ones(400), np.delete(u, 2, axis=1)]
+    by_hand = others @ np.linalg.lstsq(others, u[:, 2], rcond=None)[0]
+    np.testing.assert_allclose(told[:, 2], by_hand, atol=1e-3)
+
+
+def test_only_the_parts_that_add_most_are_told_of_many():
+    x = np.random.default_rng(0).normal(size=(60, 500))
+    (told,) = Scorer.calibrate(MeanDistance().fit(x[:40]), x[40:]).explain(x[:1], [0])
+    assert len(told.parts) == 100
+    parts = np.sort(told.contributions)[::-1]
+    assert [part.contribution for part in told.parts] == pytest.approx(parts[:100])
 
 
 def test_rows_that_are_not_there_are_refused():

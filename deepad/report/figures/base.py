@@ -11,6 +11,7 @@ design*, 2008 (blue beside vermilion).
 import html
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -201,8 +202,10 @@ def as_svg(figure: Figure, *, dark: bool | None = None, label: str = "") -> str:
     settings: Any = {"svg.hashsalt": "deepad", "svg.fonttype": "none", "svg.image_inline": True,
                      "savefig.bbox": "standard"}  # fmt: skip
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context(settings), _settled(figure):
-        figure.savefig(buffer, format="svg", dpi=DPI, transparent=True, metadata=nothing)
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the reader's font draws the text
+        with _settled(figure):
+            figure.savefig(buffer, format="svg", dpi=DPI, transparent=True, metadata=nothing)
     head, _, body = buffer.getvalue().partition("<svg ")[2].partition(">")
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<[^<>]*>", lambda tag: _neutral(tag[0]), body)

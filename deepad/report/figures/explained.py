@@ -8,11 +8,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deepad.errors import InputError
-from deepad.report.figures.base import ANOMALY, LINE, NORMAL, SMALL, WIDTH, dressed, legend
+from deepad.report.figures.base import HEAT, LINE, NORMAL, SMALL, WIDTH, dressed, legend, shortened
 from deepad.report.figures.images import coloured, picture
 
 TILE = 1.1
 """Width of a picture in inches."""
+STRONGEST = 0.45
+"""Opacity of the shade of the step that adds most."""
 
 
 def image_explained(
@@ -91,10 +93,11 @@ def window_explained(
         if rebuilt is not None:
             axes.plot(steps, rebuilt[:, place], color=LINE, linestyle="--", linewidth=1.2, label="expected")
         if parts is not None and most > 0:
-            for step, part in zip(steps, np.nan_to_num(parts[:, place]).clip(0), strict=True):
-                if part > 0.02 * most:
-                    axes.axvspan(step - 0.5, step + 0.5, color=ANOMALY, alpha=0.4 * part / most, linewidth=0)
-        axes.set_title(names[place], loc="left", fontsize=SMALL, color=LINE, pad=3)
+            ends, sides = axes.get_ylim(), (steps[0] - 0.5, steps[-1] + 0.5)
+            shares = np.nan_to_num(parts[:, place]).clip(0)[None] / most
+            axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1 / STRONGEST, extent=(*sides, *ends), aspect="auto", zorder=0)
+            axes.set(xlim=sides, ylim=ends)
+        axes.set_title(shortened(names[place], 48), loc="left", fontsize=SMALL, color=LINE, pad=3)
         axes.locator_params(axis="y", nbins=3)
     panels[-1].set_xlabel("steps before")
     legend(panels[0])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from gallery import images
-from matplotlib.collections import PolyCollection
 
 from deepad.errors import InputError
 from deepad.report.figures import alarm_dial, image_explained, window_explained, worst_normals
@@ -36,11 +35,17 @@ def test_a_window_stands_beside_what_was_expected_and_steps_that_count_are_shade
         assert was.get_ydata().tolist() == x[:, place].tolist()
         assert expected.get_ydata().tolist() == (x[:, place] + 1).tolist()
         assert was.get_xdata().tolist() == [-5, -4, -3, -2, -1, 0]
-    ((slow,), (hot,)) = (axes.patches for axes in figure.axes)
-    assert (slow.get_x(), hot.get_x()) == (-3.5, -0.5)
-    assert slow.get_alpha() == pytest.approx(hot.get_alpha() / 4)
+    slow, hot = (axes.get_images()[0] for axes in figure.axes)
+    assert slow.get_array()[0].tolist() == [0, 0, 0.25, 0, 0, 0]
+    assert hot.get_array()[0].tolist() == [0, 0, 0, 0, 0, 1]
+    assert slow.get_extent()[:2] == [-5.5, 0.5]
     assert len(window_explained(x, None, ["a", "b"]).axes[0].get_lines()) == 1
-    assert not any(isinstance(c, PolyCollection) for axes in figure.axes for c in axes.collections)
+
+
+def test_names_of_channels_are_no_formulas():
+    figure = window_explained(np.zeros((4, 1)), None, ["price $x_{$"])
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_title(loc="left") == r"price \$x_{\$"
 
 
 def test_what_does_not_belong_together_is_refused():
