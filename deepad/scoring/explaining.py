@@ -12,7 +12,7 @@ and what is done to scores afterwards (`deepad.scoring.eventrule`) is left out: 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,15 +77,27 @@ def maps_and_rebuilt(model: Model, x: Array) -> tuple[Array, Array] | None:
     return _maps(model, x), _in_blocks(rebuilt_of_block, model, x)
 
 
-def explain_samples(model: Model, x: Array, inputs: Schema | None, reference: Array | None) -> list[Explanation]:
-    """Explain the scores of samples.
+def explain_samples(
+    model: Model, blocks: Iterable[Array], rows: Sequence[int], inputs: Schema | None, reference: Array | None
+) -> list[Explanation]:
+    """Explain the scores of some samples.
 
     Args:
         model: that gives them.
-        x: samples (N, *shape).
+        blocks: all samples, (B, *shape) at a time.
+        rows: numbers of those to explain.
         inputs: names of columns or channels, if they are known.
         reference: normal samples (n, *shape) to compare with, if there are any.
+
+    Raises:
+        InputError: rows that are not there.
     """
+    found, seen = dict[int, Array](), 0
+    for block in blocks:
+        found |= {row: block[row - seen] for row in rows if seen <= row < seen + len(block)}
+        seen += len(block)
+    _require_rows_of(rows, seen, "samples")
+    x = np.stack([found[row] for row in rows])
     maps = _maps(model, x) if explains(model) else None
     usual = None if reference is None or maps is None else _maps(model, reference)
     return _explained(model, x, maps, inputs, reference, usual)
@@ -112,7 +124,7 @@ def explain_recording(
     """
     stretches, step_of_row = as_series(x, model.shape[1], inputs)
     ends = np.cumsum([len(stretch) for stretch in stretches])
-    require_rows_of(rows, int(ends[-1]) if step_of_row is None else len(step_of_row), "steps")
+    _require_rows_of(rows, int(ends[-1]) if step_of_row is None else len(step_of_row), "steps")
     shown = []
     for row in rows:
         step = row if step_of_row is None else int(step_of_row[row])
@@ -144,7 +156,7 @@ def require_reference(reference: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"the reference must be finite samples {wanted}, got {reference.dtype} {reference.shape}")
 
 
-def require_rows_of(rows: Sequence[int], n: int, what: str) -> None:
+def _require_rows_of(rows: Sequence[int], n: int, what: str) -> None:
     """Refuse row numbers that n samples or steps do not have.
 
     Raises:

@@ -27,7 +27,6 @@ from deepad.scoring.explaining import (
     explain_recording,
     explain_samples,
     require_reference,
-    require_rows_of,
 )
 from deepad.scoring.grouping import GIVEN, Grouping, grouped, regrouped
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
@@ -251,12 +250,7 @@ class Scorer:
         """
         if self.steps is not None:
             return explain_recording(self.model, self.steps, x, rows, self.inputs, self.reference)
-        found, seen = dict[int, NDArray[Any]](), 0
-        for block in self._blocks(x):
-            found |= {row: block[row - seen] for row in rows if seen <= row < seen + len(block)}
-            seen += len(block)
-        require_rows_of(rows, seen, "samples")
-        return explain_samples(self.model, np.stack([found[row] for row in rows]), self.inputs, self.reference)
+        return explain_samples(self.model, self._blocks(x), rows, self.inputs, self.reference)
 
     def judge(
         self,
