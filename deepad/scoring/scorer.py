@@ -22,12 +22,7 @@ from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.explaining import (
-    Explanation,
-    explain_recording,
-    explain_samples,
-    require_reference,
-)
+from deepad.scoring.explaining import Explanation, explain_recording, explain_samples, require_reference
 from deepad.scoring.grouping import GIVEN, Grouping, grouped, regrouped
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
 from deepad.scoring.heldout import REFERENCE, Reference, score_held_out
