@@ -48,8 +48,8 @@ def page(
         board = found.board
         figure = figures.critical_difference(found.compared, board.ranks.mean, board.critical_difference, board.groups)
         text = "Mean ranks of the models, bars beside those that cannot be told apart"
-        told = f"{text} (Nemenyi, alpha = {board.alpha:g}); 1 is best."
-        drawn.append(html.Section("Ranks", [html.Picture(figure, text, told)]))
+        caption = f"{text} (Nemenyi, alpha = {board.alpha:g}); 1 is best."
+        drawn.append(html.Section("Ranks", [html.Picture(figure, text, caption)]))
     statements = {
         "title": title,
         "subtitle": f"{len(found.models)} models on {len(found.data)} data sets, ranked by {metric}",

@@ -76,6 +76,22 @@ def test_pages_of_real_data(deepad_data, name, tmp_path):
     assert page.stat().st_size < 3e6
 
 
+def test_the_page_of_a_comparison(tmp_path):
+    (tmp_path / "plan.yaml").write_text(
+        "data: {digits: {class_path: Digits, each: {held_out: [0, 1, 2, 3]}}}\n"
+        "models: {Gaussian: MultivariateGaussian, k-means: KMeansDistance}\nseeds: [0]\n"
+    )
+    folder = tmp_path / "out"
+    assert main(["compare", f"--config={tmp_path / 'plan.yaml'}", f"--output={folder}", "--jobs=1"]) == 0
+    page = folder / "report.html"
+    assert page.read_text().count("<p>") < 10, "sentences, not their letters"
+    assert "<p>Means over 4 data sets" in page.read_text()
+    for width in (1000, 400):
+        found = look(page, tmp_path, width=width)
+        require_clean(found)
+        assert found["figures"] == 1
+
+
 def test_explanations_and_judged_files_are_pages_too(pages, tmp_path):
     folder = pages["sensors"].parent
     assert main(["generate", "sensors", "--rows=600", "--seed=3", f"--output={tmp_path / 'x.csv'}"]) == 0
