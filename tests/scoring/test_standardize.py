@@ -90,6 +90,7 @@ def test_the_future_changes_nothing(rule, scores, others, cut):
 @exhaustive
 @given(rules, series)
 def test_the_unit_of_the_scores_does_not_matter(rule, scores):
+    scores = [0.0 if abs(score) < 1e-280 else score for score in scores]  # denormal ones have no bits to spare
     z, larger = rule(scores), rule(np.array(scores) * 2.0**20)
     of_zeros = np.abs(z) > 1e20  # where all scores of a window are 0 there is no unit
     assert np.array_equal(z[~of_zeros], larger[~of_zeros], equal_nan=True)
