@@ -82,7 +82,7 @@ def of_scores(judged: Judged) -> Section:
     told = f"{text}. What lies right of the dashed line is flagged"
     if verdict.group is not None:
         told = f"{text}. Each group has its own threshold; the dashed line is the highest"
-    told += "; the grey outline is the calibration" if judged.calibration is not None else ""
+    told += "; the empty outline is the calibration" if judged.calibration is not None else ""
     told += ", and the threshold of endless calibration data lies within the shade with 99 % confidence" if band else ""
     histogram = figures.score_histogram(verdict.score, y, judged.line, band=band, calibration=judged.calibration)
     drawn = [Picture(histogram, f"Histogram of the scores of the {noun} with the threshold", f"{told}.")]

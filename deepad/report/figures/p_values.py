@@ -128,7 +128,7 @@ def calibration_curve(
     if alpha is not None:
         found = np.searchsorted(values, alpha, side="right") / m
         axes.plot(
-            alpha, max(found, floor), "o", color=LINE, markersize=6, clip_on=False, label=f"{found:.3g} at {alpha:g}"
+            alpha, max(found, floor), "o", color=LINE, markersize=6, clip_on=False, label=f"{found:.3g} at {alpha:.3g}"
         )
     logarithmic(axes, "x", [*nominal, *([] if alpha is None else [alpha])])
     logarithmic(axes, "y", [floor, 1])
