@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepad.baselines.base import BLOCK
 from deepad.channels import rows_of_steps
 from deepad.detectors.base import Detector
 from deepad.protocol import Tested
 from deepad.scoring.artifact import read_artifact, write_artifact
-from deepad.scoring.blocks import detect
+from deepad.scoring.blocks import blockwise, detect
 from deepad.scoring.explaining import channels_of_steps, explains, maps_and_rebuilt
 from deepad.scoring.inputs import as_series
 from deepad.scoring.scorer import Scorer
@@ -55,8 +54,8 @@ def of_samples(scorer: Scorer, samples: Callable[[Array], Array], verdict: Verdi
             found |= {"image_rows": rows, "images": images, "image_parts": told[0], "rebuilt": told[1]}
     rows = _some(y)
     if isinstance(model, Detector):
-        blocks = [detect(model, samples(rows[at : at + BLOCK]), model.features) for at in range(0, len(rows), BLOCK)]
-        found |= {"feature_rows": rows, "features": np.concatenate(blocks)}
+        features = blockwise(lambda some: detect(model, samples(some), model.features), rows)
+        found |= {"feature_rows": rows, "features": features}
     if model.shape == (2,):
         found |= {"point_rows": rows, "points": samples(rows)}
     return {name: _narrow(array) for name, array in found.items()}

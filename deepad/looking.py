@@ -1,6 +1,5 @@
 """Verbs that end in something to look at: explanations of samples, and the pages of runs and of judged files."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,13 +16,14 @@ from deepad.atomic import replacing
 from deepad.channels import Timeline
 from deepad.data.images import IMAGES
 from deepad.errors import InputError, naming
-from deepad.reading import Part, read_parts
+from deepad.reading import Part
 from deepad.report import pages
 from deepad.report.explained import entry
 from deepad.scoring.explaining import Explanation, plain
 from deepad.scoring.records import printable
 from deepad.scoring.scorer import Scorer
 from deepad.scoring.verdict import Verdict
+from deepad.verbs import judge_part, parts_for, tell
 
 Say = Callable[..., None]
 
@@ -222,11 +222,10 @@ def explain(options: Namespace, say: Say) -> None:
     if options.top < 1:
         raise InputError(f"--top {options.top}: give how many to explain, at least 1")
     notes: list[str] = []
-    parts = read_parts(options, scorer.model.shape, scorer.inputs, scorer.steps, notes, None, scorer.groups)
     highest = Highest(scorer, options.top)
     chosen: list[Told] = []
-    for part in parts:
-        verdict = scorer(part.x, groups=part.groups if scorer.groups is not None else None)
+    for part in parts_for(scorer, options, notes):
+        verdict = judge_part(scorer, part, {})
         if rows is None:
             highest.add(part, verdict)
             continue
@@ -254,8 +253,7 @@ def explain(options: Namespace, say: Say) -> None:
     ]
     if options.report is not None:
         lines.append(f"page in {options.report}")
-    if not options.json:
-        sys.stderr.writelines(f"note: {note}\n" for note in notes)
+    tell(notes, options)
     say(report, "\n".join(lines), options.json)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
@@ -40,13 +40,13 @@ def score(options: Namespace, say: Say) -> None:
     scorer = Scorer.load(options.scorer)
     staleness = Staleness(scorer) if options.monitor else None
     notes: list[str] = []
-    parts = _parts(options, scorer, notes)
+    parts = parts_for(scorer, options, notes)
     first, name, tally = next(parts), scorer.id[:12], Tally(scorer)
     watched = _watched(options, scorer)
     waiting: list[pa.Table] = []  # what is to be written when it is known that any step is scored
     with open_table(options.output, kind=".jsonl" if options.json else ".csv") as writer:
         for part in chain([first], parts):
-            verdict = _judge(scorer, part, options)
+            verdict = judge_part(scorer, part, _decided(options))
             extra = {} if part.time is None else {"time": part.time}
             waiting.append(as_table(verdict, part.source, part.index, name, **extra))
             stretches = _in_time(part, verdict)
@@ -72,7 +72,7 @@ def score(options: Namespace, say: Say) -> None:
     text = f"{tally}\n{verdict.guarantee}{staleness or ''}"
     text += f"\nrows in {options.output}" if options.output else ""
     text += f"\npage in {options.report}" if options.report else ""
-    _tell(notes, options)
+    tell(notes, options)
     say(report, text, options.json, sys.stdout if options.output else sys.stderr)
 
 
@@ -87,12 +87,12 @@ def evaluate(options: Namespace, say: Say) -> None:
     labels: list[NDArray[Any]] = []
     verdicts: list[Verdict] = []
     watched = _watched(options, scorer)
-    for part in _parts(options, scorer, notes, None if own else where):
+    for part in parts_for(scorer, options, notes, None if own else where):
         if not own:
             if part.y is None:
                 raise InputError(f"no labels at {where}: give a file, or the name of a column or array")
             labels.append(np.asarray(part.y))
-        verdicts.append(_judge(scorer, part, options))
+        verdicts.append(judge_part(scorer, part, _decided(options)))
         if watched is not None:
             watched.add(part, verdicts[-1])
     verdict = Verdict.join(verdicts)
@@ -107,7 +107,7 @@ def evaluate(options: Namespace, say: Say) -> None:
         watched.write(options.report, [], y.astype(np.int64), result)
     at, ranking = result["at_threshold"], result["ranking"]
     lines = [f"{name}: {'undefined' if value is None else value}" for name, value in {**ranking, **at}.items()]
-    _tell(notes, options)
+    tell(notes, options)
     say(result, "\n".join([*lines, str(verdict.guarantee)]), options.json)
 
 
@@ -151,7 +151,7 @@ def calibrate(options: Namespace, say: Say) -> None:
     )
     promise, outlook = summary(scorer)  # first: what cannot be said must not leave a scorer behind
     scorer.save(options.output)
-    _tell(notes, options)
+    tell(notes, options)
     report = {"scorer": options.output, **scorer.describe(), "promise": promise, "outlook": outlook, "notes": notes}
     say(report, f"{promise}\n{outlook}\nscorer in {options.output}", options.json)
 
@@ -170,7 +170,8 @@ def _events(options: Namespace, interval: float | None) -> EventRule | None:
     )
 
 
-def _parts(options: Namespace, scorer: Scorer, notes: list[str], label: str | None = None) -> Any:
+def parts_for(scorer: Scorer, options: Namespace, notes: list[str], label: str | None = None) -> Iterator[Part]:
+    """The inputs as a scorer takes them, see `read_parts`."""
     return read_parts(options, scorer.model.shape, scorer.inputs, scorer.steps, notes, label, scorer.groups)
 
 
@@ -183,16 +184,16 @@ def _watched(options: Namespace, scorer: Scorer) -> Any:
     return Watched(scorer)
 
 
-def _tell(notes: list[str], options: Namespace) -> None:
+def tell(notes: list[str], options: Namespace) -> None:
     """What was done to recordings, for people; JSON has it in the report."""
     if not options.json:
         sys.stderr.writelines(f"note: {note}\n" for note in notes)
 
 
-def _judge(scorer: Scorer, part: Part, options: Namespace) -> Verdict:
-    """The verdict on a part; of a recording that is refused the file is named."""
+def judge_part(scorer: Scorer, part: Part, decided: dict[str, Any]) -> Verdict:
+    """The verdict on a part, at the scorer's own level or another; of a recording that is refused the file is named."""
     with naming(Path(part.source[0])) if scorer.steps is not None else nullcontext():
-        return scorer(part.x, alpha=options.alpha, kind=options.kind, delta=options.delta, groups=_labels(scorer, part))
+        return scorer(part.x, **decided, groups=None if scorer.groups is None else part.groups)
 
 
 def _in_time(part: Part, verdict: Verdict) -> list[Verdict]:
@@ -203,8 +204,9 @@ def _in_time(part: Part, verdict: Verdict) -> list[Verdict]:
     return [verdict[row_of_step[segment]] for segment in part.x.segments()]
 
 
-def _labels(scorer: Scorer, part: Part) -> Grouping | None:
-    return None if scorer.groups is None else part.groups
+def _decided(options: Namespace) -> dict[str, Any]:
+    """Level and guarantee that were asked for; None is the scorer's own."""
+    return {"alpha": options.alpha, "kind": options.kind, "delta": options.delta}
 
 
 def _require_scored(scorer: Scorer, n: int, unscored: int) -> None:

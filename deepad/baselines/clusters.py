@@ -23,30 +23,11 @@ from deepad.baselines.base import Baseline, Rows, distance_parts, require_rows
 from deepad.baselines.search import Search
 
 
-class KMeansDistance(Baseline):
-    """Distance to the nearest centre of k-means, in scaled units, >= 0.
+class _ToNearestPoint:
+    """What members share that keep points and score by the distance to the nearest."""
 
-    Args:
-        n_clusters: K, >= 1; where there are fewer distinct training rows, these are the centres.
-        seed: of the first centres.
-        scaling: see `Baseline`.
-    """
-
-    fitted = {"points": "N D"}
     by_row = True
-    expects = "the nearest centre"
-
-    def __init__(self, n_clusters: int = 20, seed: int = 0, scaling: ScalingKind = "standard") -> None:
-        require_whole(1, n_clusters=n_clusters)
-        require_seed(seed)
-        require_scaling(scaling)
-        self.n_clusters, self.seed, self.scaling = n_clusters, seed, scaling
-
-    def _fit(self, x: Rows) -> None:
-        found = cluster.KMeans(min(self.n_clusters, len(x)), n_init=1, random_state=self.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than centres
-            self.points_ = np.array(found.fit(x).cluster_centers_)
+    points_: Rows
 
     def _prepare(self) -> None:
         self._search = Search(self.points_)
@@ -61,7 +42,32 @@ class KMeansDistance(Baseline):
         return self._search.closest(x)
 
 
-class DBSCANDistance(Baseline):
+class KMeansDistance(_ToNearestPoint, Baseline):
+    """Distance to the nearest centre of k-means, in scaled units, >= 0.
+
+    Args:
+        n_clusters: K, >= 1; where there are fewer distinct training rows, these are the centres.
+        seed: of the first centres.
+        scaling: see `Baseline`.
+    """
+
+    fitted = {"points": "N D"}
+    expects = "the nearest centre"
+
+    def __init__(self, n_clusters: int = 20, seed: int = 0, scaling: ScalingKind = "standard") -> None:
+        require_whole(1, n_clusters=n_clusters)
+        require_seed(seed)
+        require_scaling(scaling)
+        self.n_clusters, self.seed, self.scaling = n_clusters, seed, scaling
+
+    def _fit(self, x: Rows) -> None:
+        found = cluster.KMeans(min(self.n_clusters, len(x)), n_init=1, random_state=self.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than centres
+            self.points_ = np.array(found.fit(x).cluster_centers_)
+
+
+class DBSCANDistance(_ToNearestPoint, Baseline):
     """Distance to the nearest core sample of DBSCAN, in scaled units, >= 0.
 
     Args:
@@ -72,7 +78,6 @@ class DBSCANDistance(Baseline):
     """
 
     fitted = {"points": "N D", "radius": "1"}
-    by_row = True
     expects = "the nearest core sample"
 
     def __init__(
@@ -97,15 +102,3 @@ class DBSCANDistance(Baseline):
         if not (core := within <= radius).any():
             raise ValueError(f"no training row has {self.min_samples} rows within eps={radius:g}: raise eps")
         self.points_, self.radius_ = x[core], np.array([radius])
-
-    def _prepare(self) -> None:
-        self._search = Search(self.points_)
-
-    def _score(self, x: Rows) -> Rows:
-        return np.asarray(self._search.nearest(x, 1)[0][:, 0])
-
-    def _contributions(self, x: Rows) -> Rows:
-        return distance_parts(x - self._search.closest(x))
-
-    def _expected(self, x: Rows) -> Rows:
-        return self._search.closest(x)

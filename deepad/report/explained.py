@@ -81,8 +81,7 @@ def _figure(explanation: Explanation, channels: Sequence[str], reference: NDArra
         order = np.arange(x.shape[1]) if parts is None else np.argsort(-parts.sum(0), kind="stable")
         chosen = order[:DRAWN]
         names = [channels[i] if channels else f"channel {i}" for i in chosen]
-        cut = (None if part is None else part[:, chosen] for part in (rebuilt, parts))
-        expected, shaded = cut
+        expected, shaded = (None if part is None else part[:, chosen] for part in (rebuilt, parts))
         told = "The window that ends with the step, channels that add most first"
         told += ", dashed what the model expected" if rebuilt is not None else ""
         told += "; shaded what adds to the score" if parts is not None else ""

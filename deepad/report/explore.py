@@ -18,6 +18,7 @@ from deepad.errors import IncompatibleInstallError, InputError
 from deepad.report import html
 from deepad.report.figures.base import ANOMALY, NORMAL, OTHER, runs
 from deepad.report.figures.images import coloured, picture
+from deepad.report.figures.series import in_lane
 from deepad.report.sections import OUTCOMES, Judged, outcomes
 
 Array = NDArray[Any]
@@ -105,7 +106,8 @@ def _series(judged: Judged, exhibits: dict[str, Array], names: Sequence[str]) ->
     spans = runs(flagged)
     finite = np.where(np.isfinite(score), score, np.nan)
     top = float(np.nanmax(np.append(finite, judged.line)))
-    source = models.ColumnDataSource({"step": steps, "score": finite, **_lanes(values[:, order])})
+    lanes = {f"lane{lane}": in_lane(values[:, i], lane) for lane, i in enumerate(order)}
+    source = models.ColumnDataSource({"step": steps, "score": finite, **lanes})
     episodes = models.ColumnDataSource(
         {
             "left": first + spans[:, 0],
@@ -165,16 +167,6 @@ def _series(judged: Judged, exhibits: dict[str, Array], names: Sequence[str]) ->
     episodes.selected.js_on_change("indices", show(0))
     buttons = layouts.row(before, after, whole)
     return layouts.column(told, buttons, above, below, beside, state, sizing_mode="stretch_width")
-
-
-def _lanes(values: Array) -> dict[str, Array]:
-    """Each channel (N,) scaled into a lane of its own, the first at the top."""
-    found = {}
-    for place, channel in enumerate(values.T):
-        low, high = np.nanmin(channel), np.nanmax(channel)
-        scaled = (channel - low) / (high - low) if high > low else np.full(len(channel), 0.5)
-        found[f"lane{place}"] = place + 0.9 - 0.8 * scaled
-    return found
 
 
 def _images(judged: Judged, exhibits: dict[str, Array]) -> Any:

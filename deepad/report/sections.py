@@ -114,12 +114,12 @@ def of_promise(judged: Judged) -> Section:
     if verdict.guarantee.kind == GuaranteeKind.BLOCK or np.isnan(verdict.p_value).all():
         return Section("False alarms", [])
     normal = y is None or bool((y[~np.isnan(verdict.p_value)] == 0).any())
-    drawn = []
+    drawn, level = [], judged.level
     if judged.lawful and normal and y is not None:
         n = verdict.guarantee.n
         drawn += [
             Picture(
-                figures.calibration_curve(verdict.p_value, n, y, alpha=judged.level),
+                figures.calibration_curve(verdict.p_value, n, y, alpha=level),
                 "Curve of the false-alarm rate found against the rate asked for, with the band of the exact law",
                 "False alarms found at every level that could have been asked for. At each level the curve leaves the "
                 "shade once in 100 test sets.",
@@ -140,8 +140,8 @@ def of_promise(judged: Judged) -> Section:
         told = "p-values: even if all is normal; a peak at the left is what is anomalous, or has drifted."
     histogram = figures.p_value_histogram(verdict.p_value, y)
     drawn.append(Picture(histogram, "Histogram of p-values with the line of uniform ones", told))
-    if judged.level is not None:
-        drawn.append(_dial(judged, judged.level))
+    if level is not None:
+        drawn.append(_dial(judged, level))
     return Section("False alarms", drawn)
 
 
@@ -216,7 +216,7 @@ def of_images(judged: Judged, exhibits: dict[str, Array]) -> Section:
         told = "Surest catches, worst misses, worst false alarms and most typical normal samples. A map is dark where "
         told += "the score does not come from."
         drawn.append(Picture(grid, "Images beside their reconstructions and maps of the reconstruction error", told))
-    normal = np.flatnonzero(np.char.startswith(groups, "normal") | (groups == "false alarm"))
+    normal = np.flatnonzero((groups == "normal") | (groups == "false alarm"))
     if judged.y is not None and len(normal):
         worst = figures.worst_normals(
             x[normal], rebuilt[normal], parts[normal], verdict.score[rows[normal]], names=rows[normal].tolist()

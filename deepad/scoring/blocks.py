@@ -12,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepad.baselines.base import Baseline, filled
+from deepad.baselines.base import BLOCK, Baseline, filled
 from deepad.detectors.base import Detector
 from deepad.scoring.conformal import Scores
 
 Model = Detector | Baseline
+
+
+def blockwise(function: Callable[[NDArray[Any]], NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
+    """What a function of at most `BLOCK` samples makes of x (N, ...), N >= 1, block by block."""
+    return np.concatenate([function(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)])
 
 
 def score_block(model: Model, block: NDArray[Any]) -> Scores:

@@ -15,16 +15,17 @@ one-class SVM with deep learning*, 2016 (a density on learned features).
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from math import prod
 from typing import Any, Self
 
 import numpy as np
 
-from deepad.baselines.base import BLOCK, Array, Baseline, Rows
+from deepad.baselines.base import Array, Baseline, Rows
 from deepad.detectors.base import Detector, require_fitted
 from deepad.errors import NotFittedError
 from deepad.fingerprint import united
-from deepad.scoring.blocks import Model, detect, scaled_of_block, score_block
+from deepad.scoring.blocks import Model, blockwise, detect, scaled_of_block, score_block
 from deepad.scoring.ensemble import ScoreEnsemble, Transform
 
 NAME = re.compile(r"\w[\w +()=-]{0,63}")
@@ -74,8 +75,7 @@ class Composed(Baseline):
 
     def scaled(self, x: Array) -> Rows:
         """Samples as rows in the units of the part that compares them."""
-        blocks = [scaled_of_block(self.comparing, x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
-        return np.concatenate(blocks)
+        return blockwise(partial(scaled_of_block, self.comparing), x)
 
     @classmethod
     @abstractmethod
@@ -100,8 +100,7 @@ class Hybrid(Composed):
         self.detector, self.baseline = detector, baseline
 
     def _fit(self, x: Rows) -> None:
-        blocks = [self._features(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
-        self.baseline.fit(np.concatenate(blocks))
+        self.baseline.fit(blockwise(self._features, x))
         self.baseline.fit_rows = None  # of features, which are no samples
 
     @property
@@ -168,10 +167,9 @@ class Ensemble(Composed):
         self.transform, self.level = transform, level
 
     def _fit(self, x: Rows) -> None:
-        blocks = [self._scores(x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)]
         weights = None if self.weights is None else [self.weights[name] for name in self.parts]
         self.rule = ScoreEnsemble.fit(
-            np.concatenate(blocks), weights=weights, transform=self.transform, level=self.level
+            blockwise(self._scores, x), weights=weights, transform=self.transform, level=self.level
         )
 
     def _scores(self, x: Rows) -> Rows:

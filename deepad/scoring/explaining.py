@@ -14,6 +14,7 @@ and what is done to scores afterwards (`deepad.scoring.eventrule`) is left out: 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,14 @@ from deepad.baselines.base import BLOCK
 from deepad.data.windows import StepRule, windows_of
 from deepad.detectors.base import Detector
 from deepad.errors import InputError
-from deepad.scoring.blocks import Model, contributions_of_block, rebuilt_of_block, scaled_of_block, score_block
+from deepad.scoring.blocks import (
+    Model,
+    blockwise,
+    contributions_of_block,
+    rebuilt_of_block,
+    scaled_of_block,
+    score_block,
+)
 from deepad.scoring.inputs import as_series
 from deepad.scoring.models import Schema
 from deepad.scoring.parts import Part, parts_of, sentence_of, summed, told_parts
@@ -72,9 +80,8 @@ def explains(model: Model) -> bool:
 
 def maps_and_rebuilt(model: Model, x: Array) -> tuple[Array, Array] | None:
     """Contributions and what the model expected, both (N, *shape); None of a model that has not both."""
-    if not explains(model) or not _expects(model):
-        return None
-    return _maps(model, x), _in_blocks(rebuilt_of_block, model, x)
+    rebuilt = _rebuilt(model, x)
+    return None if rebuilt is None or not explains(model) else (_maps(model, x), rebuilt)
 
 
 def explain_samples(
@@ -171,12 +178,12 @@ def _explained(
     model: Model, x: Array, maps: Array | None, inputs: Schema | None, reference: Array | None, usual: Array | None
 ) -> list[Explanation]:
     names, part_of = parts_of(model.shape, inputs)
-    rebuilt = _in_blocks(rebuilt_of_block, model, x) if _expects(model) else None
-    u = _in_blocks(scaled_of_block, model, x)
+    rebuilt = _rebuilt(model, x)
+    u = blockwise(partial(scaled_of_block, model), x)
     with np.errstate(invalid="ignore"):  # of what overflows
-        deviations = None if rebuilt is None else u - _in_blocks(scaled_of_block, model, rebuilt)
+        deviations = None if rebuilt is None else u - blockwise(partial(scaled_of_block, model), rebuilt)
     nearest, distances = _nearest(model, u, reference)
-    scores = _in_blocks(score_block, model, x) if maps is None else maps.reshape(len(x), -1).sum(1)
+    scores = blockwise(partial(score_block, model), x) if maps is None else maps.reshape(len(x), -1).sum(1)
     sums = None if usual is None else summed(usual.reshape(len(usual), -1), part_of, len(names))
     found = []
     for place, sample in enumerate(x):
@@ -262,18 +269,16 @@ def _combined(rule: str, parts: Array) -> Array:
     return np.asarray(parts[order[-1:] if rule == "max" else order[middle]].mean(0))
 
 
-def _in_blocks(function: Any, model: Model, x: Array) -> Array:
-    """What a function of blocks makes of any number of samples."""
-    return np.concatenate([function(model, x[start : start + BLOCK]) for start in range(0, len(x), BLOCK)])
-
-
 def _maps(model: Model, x: Array) -> Array:
     """Contributions (N, *shape), in float64."""
-    return np.asarray(_in_blocks(contributions_of_block, model, x), np.float64)
+    return np.asarray(blockwise(partial(contributions_of_block, model), x), np.float64)
 
 
-def _expects(model: Model) -> bool:
-    return isinstance(model, Detector) or bool(model.expects)
+def _rebuilt(model: Model, x: Array) -> Array | None:
+    """What a model expects in place of samples (N, *shape); None if nothing."""
+    if not isinstance(model, Detector) and not model.expects:
+        return None
+    return blockwise(lambda block: np.asarray(rebuilt_of_block(model, block)), x)
 
 
 def _nearest(model: Model, u: Array, reference: Array | None) -> tuple[NDArray[np.int64], Array]:
@@ -282,7 +287,7 @@ def _nearest(model: Model, u: Array, reference: Array | None) -> tuple[NDArray[n
         return np.empty((len(u), 0), np.int64), np.empty((len(u), 0))
     from scipy.spatial.distance import cdist
 
-    distances = cdist(u, _in_blocks(scaled_of_block, model, reference))
+    distances = cdist(u, blockwise(partial(scaled_of_block, model), reference))
     order = np.argsort(distances, axis=1, kind="stable")[:, :NEAREST]
     return order, np.take_along_axis(distances, order, 1)
 

@@ -192,13 +192,22 @@ def _line(axes: Axes, values: Values, first: int, colour: str) -> NDArray[np.int
     return where
 
 
+def in_lane(channel: Values, lane: int) -> Values:
+    """A channel (N,) from its smallest to its largest value in a lane, which has 0.1 free at its sides; down is larger.
+
+    Infinite values are at the edge, of a constant channel all in the middle, NaN stays.
+    """
+    shown = _bounded(channel)
+    low, high = np.nanmin(np.append(shown, np.inf)), np.nanmax(np.append(shown, -np.inf))
+    scaled = 0.1 + 0.8 * (shown - low) / (high - low) if high > low else np.where(np.isnan(shown), np.nan, 0.5)
+    return np.asarray(lane + 1 - scaled)
+
+
 def _lanes(axes: Axes, x: Values, names: Sequence[str], first: int) -> None:
     """Each channel (N,) of values (N, C) in a lane from 0.1 to 0.9 above its number, the first one at the top."""
     lanes = x.shape[1]
-    for lane, channel in enumerate(map(_bounded, x.T)):
-        low, high = np.nanmin(np.append(channel, np.inf)), np.nanmax(np.append(channel, -np.inf))
-        scaled = 0.1 + 0.8 * (channel - low) / (high - low) if high > low else np.where(np.isnan(channel), np.nan, 0.5)
-        _line(axes, lane + 1 - scaled, first, OTHER)
+    for lane, channel in enumerate(x.T):
+        _line(axes, in_lane(channel, lane), first, OTHER)
     if 0 < len(names) <= MOST_NAMED:
         axes.set_yticks(np.arange(lanes) + 0.5, [shortened(name) for name in names])
     else:
