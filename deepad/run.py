@@ -31,7 +31,7 @@ from deepad.clock import UNITS
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, plain_values
 from deepad.errors import DeepadError, InputError
-from deepad.evaluation.bootstrap import interval
+from deepad.evaluation.bootstrap import intervals
 from deepad.evaluation.metrics import evaluate
 from deepad.report import pages
 from deepad.report.sections import Judged
@@ -197,15 +197,9 @@ def _floor(tag: str, data: DataModule, decision: dict[str, Any]) -> dict[str, An
 
 def _measured(verdict: Verdict, y: NDArray[Any], data: DataModule) -> dict[str, Any]:
     """Metrics, with 95 % bootstrap intervals of the ranking of independent samples of both classes."""
-    result, scored = evaluate(verdict, y), ~np.isnan(verdict.score)
-    least = min(np.bincount(y[scored], minlength=2))
-    if data.sequential or least < 2:
-        return {**result, "intervals": None}
-    ranges: dict[str, list[float]] = {}
-    for name in ("auroc", "average_precision"):
-        found = interval(y[scored], verdict.score[scored], name)
-        ranges[name] = [found.low, found.high]
-    return {**result, "intervals": ranges}
+    found = {} if data.sequential else intervals(y, verdict.score)
+    ranges = {name: [around.low, around.high] for name, around in found.items()}
+    return {**evaluate(verdict, y), "intervals": ranges or None}
 
 
 def _samples(data: DataModule, rows: NDArray[Any]) -> NDArray[Any]:

@@ -29,7 +29,7 @@ from deepad.comparison.spec import class_of
 from deepad.data.base import DataModule
 from deepad.detectors.base import Detector, best_checkpoint
 from deepad.errors import InsufficientCalibrationError
-from deepad.evaluation.bootstrap import Metric, interval
+from deepad.evaluation.bootstrap import intervals
 from deepad.evaluation.metrics import evaluate
 from deepad.evaluation.series_metrics import evaluate_series
 from deepad.evaluation.vus import buffer_from
@@ -39,9 +39,8 @@ from deepad.scoring.blocks import Model
 from deepad.scoring.composed import Ensemble, Hybrid
 from deepad.scoring.scorer import Scorer
 
-METRICS: tuple[Metric, ...] = ("auroc", "average_precision")
-"""Metrics that a bootstrap interval is given for, of so many draws:"""
 DRAWS = 200
+"""Resamples of a bootstrap interval."""
 
 
 class Bench:
@@ -112,7 +111,8 @@ class Bench:
         verdict, y = tested.verdict, tested.y
         metrics = evaluate(verdict, y)
         if not data.sequential:  # steps depend on each other
-            metrics["ranking"] |= _intervals(verdict.score, y)
+            around = intervals(y, verdict.score, draws=DRAWS)
+            metrics["ranking"] |= {f"{name}_95": [one.low, one.high] for name, one in around.items()}
         else:
             metrics["series"] = self._series(tested)
             if self.plan.whole_series:
@@ -190,15 +190,6 @@ def _calibrated(model: Model, data: DataModule, decision: dict[str, Any]) -> tup
         return protocol.calibrate(model, data, **decision), None
     except InsufficientCalibrationError as error:
         return protocol.calibrate(model, data, rule=decision.get("rule"), alpha=1 / (error.n + 1)), str(error)
-
-
-def _intervals(score: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, list[float]]:
-    """95 % ranges of what independent samples rank, none where a class is too small."""
-    judged, found = ~np.isnan(score), {}
-    for metric in METRICS if np.bincount(y[judged], minlength=2).min() >= 2 else ():
-        around = interval(y[judged], score[judged], metric, draws=DRAWS)
-        found[f"{metric}_95"] = [around.low, around.high]
-    return found
 
 
 class Meter:

@@ -85,6 +85,21 @@ def interval(
     return _resampled(anomaly, (rank,), metric, level, draws, seed)
 
 
+def intervals(y: ArrayLike, score: ArrayLike, *, draws: int = 1000) -> dict[Metric, Interval]:
+    """Both metrics of N scores with their intervals; none where fewer than 2 of a class have a score.
+
+    Args:
+        y: labels (N,), 1 = anomaly, 0 = normal.
+        score: (N,), higher is more anomalous; NaN is left out.
+        draws: number of resamples.
+    """
+    labels, scores = np.asarray(y), np.asarray(score)
+    judged = ~np.isnan(scores)
+    if np.bincount(labels[judged], minlength=2).min() < 2:
+        return {}
+    return {metric: interval(labels[judged], scores[judged], metric, draws=draws) for metric in get_args(Metric)}
+
+
 def paired_difference(
     y: ArrayLike,
     score_a: ArrayLike,

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepad.errors import InputError
 from deepad.evaluation import bootstrap
-from deepad.evaluation.bootstrap import Interval, interval, paired_difference, paired_means
+from deepad.evaluation.bootstrap import Interval, interval, intervals, paired_difference, paired_means
 
 SIGMAS = 4.5  # two-sided 7e-6
 exhaustive = settings(derandomize=True, deadline=None, max_examples=100)
@@ -287,3 +287,11 @@ def test_values_that_cannot_be_paired_are_refused(a, b, message):
 
 def test_an_interval_is_written_with_its_value():
     assert str(Interval(0.76, 0.70005, 0.81, 0.95)) == "0.7600 [0.7000, 0.8100]"
+
+
+def test_both_intervals_leave_out_what_has_no_score_and_need_two_of_a_class():
+    y, score = gaussian(3)
+    gaps = np.insert(score, [0, 50], np.nan), np.insert(y, [0, 50], [0, 1])
+    found = intervals(gaps[1], gaps[0], draws=100)
+    assert found == {metric: interval(y, score, metric, draws=100) for metric in ("auroc", "average_precision")}
+    assert intervals([0, 0, 1, 1], [0.1, 0.2, 0.3, np.nan]) == {}
