@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     info = verbs.add_parser("info", help="say what a saved scorer is and what it promises")
     info.set_defaults(verb=_with("deepad.verbs", "info"))
     info.add_argument("scorer", metavar="DIR", help="folder of a saved scorer")
+    info.add_argument("--verify", action="store_true", help="check that it is whole, without building its model")
 
     compare = verbs.add_parser("compare", help="models x data sets x seeds from one YAML to one table")
     compare.set_defaults(verb=_with("deepad.comparison.verb", "compare"))
@@ -261,8 +262,9 @@ def _list_generators(options: argparse.Namespace) -> None:
 
 
 def say(report: dict[str, Any], text: str, as_json: bool, file: Any = None) -> None:
-    """Print a report, as text for people or as JSON for machines."""
-    print(json.dumps(report, indent=1) if as_json else text, file=file or sys.stdout)
+    """Print a report, as text for people or as JSON for machines; a name in it cannot steer the terminal."""
+    plain = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    print(json.dumps(report, indent=1) if as_json else plain, file=file or sys.stdout)
 
 
 if __name__ == "__main__":

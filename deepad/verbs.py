@@ -24,6 +24,7 @@ from deepad.schema import TableSchema
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.grouping import Grouping
 from deepad.scoring.groups import GroupedCalibration, GroupedThreshold
+from deepad.scoring.manifest import check_scorer
 from deepad.scoring.models import schema_from_dict
 from deepad.scoring.records import as_table, open_table
 from deepad.scoring.scorer import Scorer
@@ -229,7 +230,9 @@ def _thresholds(scorer: Scorer) -> str:
 
 
 def info(options: Namespace, say: Say) -> None:
-    """Say what a saved scorer is."""
+    """Say what a saved scorer is, or whether it is whole."""
+    if options.verify:
+        return _verify(options, say)
     scorer = Scorer.load(options.scorer)
     report = scorer.describe()
     model = report["model"]
@@ -249,3 +252,15 @@ def info(options: Namespace, say: Say) -> None:
     kept = 0 if scorer.reference is None else len(scorer.reference)
     lines += [promise, outlook, _thresholds(scorer), f"{kept} calibration samples kept to explain with"]
     say(report, "\n".join(lines), options.json)
+
+
+def _verify(options: Namespace, say: Say) -> None:
+    """Say of a saved scorer that it is whole; its model is not built."""
+    report = check_scorer(options.scorer)
+    model, files = report["model"], report["files"]
+    text = (
+        f"{options.scorer} is whole: {len(files)} files, {sum(files.values())} bytes, schema {report['schema']}, "
+        f"written by deepad {report['deepad']} at {report['created_utc']}\n{model['tag']} for samples of shape "
+        f"{tuple(model['shape'])}, id {report['id'][:12]}, with {report['n']} calibration scores of this model"
+    )
+    say(report, text, options.json)

@@ -82,6 +82,7 @@ class Baseline(ABC):
             if self.scaling == "standard":
                 self.shift_, self.scale_ = standard_scaling(rows)
             self._fit(self._rows(rows))
+            self._take({name: getattr(self, f"{name}_") for name in self._kept})
             self._check()
             self._prepare()
         except BaseException:
@@ -176,11 +177,15 @@ class Baseline(ABC):
         model.shape = tuple(shape)
         if arrays.keys() != model._kept.keys():
             raise ValueError(f"a {cls.__name__} has the arrays {', '.join(model._kept)}, got {', '.join(arrays)}")
-        for name, array in arrays.items():
-            setattr(model, f"{name}_", array)
+        model._take({name: array.copy() for name, array in arrays.items()})  # aligned, as those that were fitted
         model._check()
         model._prepare()
         return model
+
+    def _take(self, arrays: Mapping[str, Array]) -> None:
+        """Set the fitted arrays, row by row in memory: matrix kernels sum in that order."""
+        for name, array in arrays.items():
+            setattr(self, f"{name}_", np.asarray(array, order="C"))
 
     def _check(self) -> None:
         """Raise `ValueError` for fitted arrays that scoring could not bear; a member adds what is particular to it."""

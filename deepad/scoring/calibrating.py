@@ -26,9 +26,21 @@ MOST = 1e15
 
 
 def require_one_way(
-    tiers: Any, rule: str | None, budget: str | None, volume: str | None, groups: Any, min_group: Any
+    tiers: Any,
+    rule: str | None,
+    budget: str | None,
+    volume: str | None,
+    groups: Any,
+    min_group: Any,
+    contamination: Any = None,
 ) -> None:
-    """Refuse arguments of a calibration that exclude each other, or that would be left without a meaning."""
+    """Refuse arguments of a calibration that exclude each other, or that have no meaning or would be left without."""
+    if contamination is not None:
+        raise InputError(
+            f"contamination={contamination!r} says how common anomalies are, which decides no rate of false alarms: "
+            "give alpha, the share of normal samples that may be flagged (threshold_rule='contamination:0.05' is the "
+            "quantile of calibration scores that other libraries take, with the range of false alarms it brings)"
+        )
     given = [f"{name}={value!r}" for name, value in (("tiers", tiers), ("threshold_rule", rule)) if value is not None]
     if budget is not None and given:
         raise ValueError(f"budget={budget!r} and {given[0]} both say when to raise an alarm: give one of them")

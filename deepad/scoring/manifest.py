@@ -18,7 +18,16 @@ from deepad.scoring.conformal import Calibration
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.groups import OTHER, AnyCalibration, GroupedCalibration
-from deepad.scoring.models import digest_of_model, known_models, model_id, rebuild, schema_from_dict
+from deepad.scoring.models import (
+    digest_of_model,
+    is_member,
+    known_models,
+    model_id,
+    rebuild,
+    require_fit,
+    require_pair,
+    schema_from_dict,
+)
 
 MANIFEST = "scorer.json"
 FORMAT = "deepad.scorer"
@@ -43,8 +52,8 @@ def write_scorer(
     Raises:
         InputError: the folder cannot be written, or the model is of a class that `read_scorer` would not find.
     """
-    room, tag = description["model"]["room"], description["model"]["tag"]
-    if known_models(room).get(tag) is not type(model):
+    if not is_member(model):
+        room, tag = description["model"]["room"], description["model"]["tag"]
         raise InputError(
             f"{tag} is not one of deepad's {room}, so what is saved could not be loaded: "
             f"add it to deepad/{room} as one file"
@@ -70,6 +79,41 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
         ArtifactError: missing, altered, cut short, from a newer schema, or not a deepad artifact.
         CalibrationMismatchError: model and calibration do not belong together.
     """
+    document, arrays = _read(folder)
+    with describing(folder):
+        fields = _all_but_the_model(document, arrays)
+        model = rebuild(_migrated(document["model"], document["schema"]), arrays["model"])
+        # this version may describe the model in other words
+        return {**fields, "model": model, "calibration": _calibration(document, arrays, model_id(model))}
+
+
+def check_scorer(folder: str | Path) -> dict[str, Any]:
+    """Check a saved scorer without building its model: that it is whole, and that its parts belong together.
+
+    Returns:
+        What it says of itself, as plain values: `id`, `model`, `schema`, `deepad`, `created_utc`, `n` calibration
+        scores, and `files` with their sizes in bytes.
+
+    Raises:
+        ArtifactError, CalibrationMismatchError: as `read_scorer`, but that arrays fit the class of the model.
+    """
+    document, arrays = _read(folder)
+    with describing(folder):
+        fields = _all_but_the_model(document, arrays)
+        calibration = _calibration(document, arrays, document["id"])
+        require_pair(calibration.scorer_id, document["id"])
+        require_fit(tuple(document["model"]["shape"]), fields["steps"], fields["inputs"])
+        _ = fields["decision"].thresholds(calibration)
+        tag = document["model"]["tag"]
+        if known_models(document["model"]["room"]).get(tag) is None:
+            raise ValueError(f"no model called {str(tag)[:60]!r} in this version of deepad")
+    told = {name: document[name] for name in ("id", "model", "schema", "deepad", "created_utc")}
+    files = {entry["file"]: entry["bytes"] for entry in document["payloads"].values()}
+    return {**told, "n": calibration.n, "files": {MANIFEST: (Path(folder) / MANIFEST).stat().st_size, **files}}
+
+
+def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
+    """Manifest and arrays, whose model is the one that the manifest names."""
     groups = frozenset({"model", "calibration"})
     document, arrays = read_artifact(
         folder, MANIFEST, format=FORMAT, keys=_KEYS, added=_ADDED, groups=groups, optional=_OPTIONAL
@@ -77,23 +121,23 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     with describing(folder):
         if document["id"] != digest_of_model(document["model"], arrays["model"]):
             raise ValueError("the model is not the one the manifest names")
-        model = rebuild(_migrated(document["model"], document["schema"]), arrays["model"])
-        held, name, events = document["calibration"], document["groups"], document["events"]
-        if held["scorer_id"] == document["id"]:  # this version may describe the model in other words
-            held = {**held, "scorer_id": model_id(model)}
-        if name is not None and not isinstance(name, str):
-            raise ValueError("groups are named by text")
-        return {
-            "model": model,
-            "calibration": _calibration(held, arrays["calibration"]["scores"]),
-            "decision": Decision.from_dict(document["decision"]),
-            "provenance": _provenance(document["data"]),
-            "steps": None if document["steps"] is None else StepRule(**document["steps"]),
-            "inputs": schema_from_dict(document["inputs"]),
-            "events": None if events is None else EventRule.from_dict(events),
-            "groups": name,
-            "reference": arrays["reference"]["samples"] if "reference" in arrays else None,
-        }
+    return document, arrays
+
+
+def _all_but_the_model(document: dict[str, Any], arrays: dict[str, dict[str, NDArray[Any]]]) -> dict[str, Any]:
+    """The fields of a scorer but for the model and its calibration."""
+    name, events = document["groups"], document["events"]
+    if name is not None and not isinstance(name, str):
+        raise ValueError("groups are named by text")
+    return {
+        "decision": Decision.from_dict(document["decision"]),
+        "provenance": _provenance(document["data"]),
+        "steps": None if document["steps"] is None else StepRule(**document["steps"]),
+        "inputs": schema_from_dict(document["inputs"]),
+        "events": None if events is None else EventRule.from_dict(events),
+        "groups": name,
+        "reference": arrays["reference"]["samples"] if "reference" in arrays else None,
+    }
 
 
 def _migrated(model: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -133,12 +177,15 @@ def _provenance(data: Any) -> dict[str, Any] | None:
     return data
 
 
-def _calibration(held: dict[str, Any], scores: NDArray[Any]) -> AnyCalibration:
+def _calibration(document: dict[str, Any], arrays: dict[str, dict[str, NDArray[Any]]], model: str) -> AnyCalibration:
+    """The calibration, of a model that goes by this id if it is the one that was calibrated."""
+    held, scores = document["calibration"], arrays["calibration"]["scores"]
     if scores.dtype != np.float64 or type(held["n"]) is not int or scores.shape != (held["n"],):
         raise ValueError("calibration scores of another size or type")
     if not isinstance(held["scorer_id"], str) or not held["scorer_id"].isalnum():
         raise ValueError("the calibration does not name its model")
-    shared = {"tie_rtol": held["tie_rtol"], "scorer_id": held["scorer_id"]}
+    calibrated = model if held["scorer_id"] == document["id"] else held["scorer_id"]
+    shared = {"tie_rtol": held["tie_rtol"], "scorer_id": calibrated}
     if held.keys() == _HELD | {"groups", "merged"}:
         sizes, merged = dict(sorted(held["groups"].items())), held["merged"]
         if not isinstance(merged, list) or not all(

@@ -53,6 +53,12 @@ def known_models(room: str) -> Mapping[str, type]:
     return COMPOSED if room == "composed" else members(room, CONTRACTS[room]) if room in CONTRACTS else {}
 
 
+def is_member(model: Model) -> bool:
+    """Whether a model is of a class that a manifest may name, not one of a user's own."""
+    known = describe(model)
+    return known_models(known["room"]).get(known["tag"]) is type(model)
+
+
 def rebuild(description: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Model:
     """The model a manifest describes: one of ours, by its tag."""
     room = description.get("room") if isinstance(description, dict) else None

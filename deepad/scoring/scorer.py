@@ -21,6 +21,7 @@ from deepad.scoring import calibrating
 from deepad.scoring.blocks import Model, score_block
 from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
 from deepad.scoring.decision import Decision
+from deepad.scoring.direction import warn_if_upside_down
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.explaining import Explanation, explain_recording, explain_samples, require_reference
 from deepad.scoring.grouping import GIVEN, Grouping, grouped, regrouped
@@ -101,6 +102,7 @@ class Scorer:
         events: EventRule | None = None,
         inputs: Schema | None = None,
         reference: int = REFERENCE,
+        contamination: None = None,
     ) -> "Scorer":
         """Calibrate a fitted model on held-out normal samples, or on held-out normal stretches of a series.
 
@@ -128,6 +130,7 @@ class Scorer:
             events: what is done to the scores of steps, and their blocks; see `deepad.scoring.eventrule`.
             inputs: the schema of the raw input; that of the data the model was trained on if not given.
             reference: most calibration samples that are kept, and saved, to explain with; 0 to pass no raw sample on.
+            contamination: refused, with what to give in its place.
 
         Raises:
             NotFittedError: the model has not been trained.
@@ -138,7 +141,7 @@ class Scorer:
         """
         if isinstance(model, Detector):
             require_fitted(model)
-        calibrating.require_one_way(tiers, threshold_rule, budget, volume, groups, min_group)
+        calibrating.require_one_way(tiers, threshold_rule, budget, volume, groups, min_group, contamination)
         inputs = schema_from_dict(model.inputs) if inputs is None else inputs
         if isinstance(steps, str):
             steps = StepRule(model.shape[0], steps)  # type: ignore[arg-type] # the rule checks itself
@@ -156,11 +159,12 @@ class Scorer:
             x, grouping = grouped(x, groups, inputs, stepwise=steps is not None)
         kept = Reference(model.shape, reference)
         parts, rows = score_held_out(model, x, inputs, steps, events, kept)
+        warn_if_upside_down(model, kept.samples)
         shared: dict[str, Any] = {"tie_rtol": TIE_RTOL if in_float32(model) else 1e-9, "scorer_id": model_id(model)}
         calibration = calibrating.calibrated(parts, events, grouping, min_group, steps is not None, shared)
-        provenance = calibrating.provenance_of(rows, model.fit_rows, budget, volume)
-        name = None if grouping is None else grouping.name
-        return cls(model, calibration, decision, provenance, steps, inputs, events, name, kept.samples)
+        origin = calibrating.provenance_of(rows, model.fit_rows, budget, volume)
+        name = grouping and grouping.name
+        return cls(model, calibration, decision, origin, steps, inputs, events, name, kept.samples)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, x: Any, **decision: Any) -> "Scorer":

@@ -226,3 +226,8 @@ def test_what_a_kill_left_behind_is_cleared_by_the_next_save(scorer, tmp_path):
     (tmp_path / ".writing-abc").write_bytes(b"half")
     scorer.save(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_contamination_is_refused_with_what_to_give(scorer, digits):
+    with pytest.raises(InputError, match=r"contamination=0.1 .* give alpha"):
+        Scorer.calibrate(scorer.model, digits.calibration_dataloader(), contamination=0.1)
