@@ -43,7 +43,7 @@ ALLOWED = {
     "baselines": {"data.windows"},
     "scoring": {"baselines.base", "data.windows", "detectors.base"},
     "evaluation": {"scoring.events", "scoring.verdict"},
-    "report": {"scoring.explaining", "scoring.guarantee", "scoring.verdict"},
+    "report": {"scoring.counts", "scoring.explaining", "scoring.guarantee", "scoring.verdict"},
     "sklearn": {"data.base", "scoring.conformal", "scoring.promise", "scoring.scorer"},
 }
 ON_TOP = {"cli", "comparison", "exhibits", "fit", "looking", "protocol", "reading", "run", "tally", "verbs"}

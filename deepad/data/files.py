@@ -234,7 +234,8 @@ def record_batches(path: Path, *, text: Collection[str] = ()) -> Iterator[Any]:
 def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    # column chunks are read piece by piece, not a row group at a time, which may be the whole file
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 14) as file:
         yield from file.iter_batches(BATCH)
 
 

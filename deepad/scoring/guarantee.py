@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from deepad.scoring.counts import central_range
 from deepad.scoring.envelope import confidence, percent, round_up
 
 FIXED = "the scorer was fixed before calibration"
@@ -170,9 +171,6 @@ class Guarantee:
         Raises:
             ValueError: `m` below 1 or `level` outside (0, 1).
         """
-        from scipy.signal import fftconvolve  # these take half a second to import: only who asks pays
-        from scipy.stats import betabinom
-
         tail = (1 - check_level("level", level)) / 2
         if (m if isinstance(m, int) else sum(m.values())) < 1:
             raise ValueError(f"m must be at least 1 sample, got {m}")
@@ -181,14 +179,9 @@ class Guarantee:
         if isinstance(m, int):
             if self.k == 0:
                 return None
-            law = betabinom(m, self.k, self.n + 1 - self.k)
-            return int(law.ppf(tail)), int(law.ppf(1 - tail))
-        total = np.ones(1)  # the counts of groups are independent: their sum has the convolution of their laws
-        for name, n, k in self.groups:
-            if count := m.get(name, 0):
-                total = fftconvolve(total, betabinom(count, k, n + 1 - k).pmf(np.arange(count + 1)))
-        reached = np.cumsum(total)
-        return int(np.argmax(reached >= tail)), int(np.argmax(reached >= 1 - tail))
+            return central_range([(m, self.k, self.n)], tail)
+        counts = [(m[name], k, n) for name, n, k in self.groups if m.get(name, 0)]
+        return central_range(counts, tail) if counts else (0, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

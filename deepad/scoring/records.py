@@ -1,7 +1,9 @@
 """Verdicts as rows of a file: CSV, Parquet or JSON lines, complete or not there at all."""
 
+import io
 import json
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +52,36 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+class _WholeRows(io.RawIOBase):
+    """Lines on their way to a pipe, some at a time: so few bytes are written as a whole or not at all, whenever the
+    process is interrupted or killed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.rest = file, b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        held = self.rest + bytes(data)
+        begin = 0
+        while (end := self._end(held, begin)) > begin:
+            self.file.write(held[begin:end])
+            self.file.flush()
+            begin = end
+        self.rest = held[begin:]
+        return len(data)
+
+    @staticmethod
+    def _end(held: bytes, begin: int) -> int:
+        """Behind the last line that fits, or behind one that does not."""
+        within = held.rfind(b"\n", begin, begin + select.PIPE_BUF)
+        return 1 + (within if within >= 0 else held.find(b"\n", begin))
+
+
+Sink = IO[bytes] | _WholeRows
+
+
 class TableWriter(Protocol):
     """What takes tables one after the other."""
 
@@ -58,7 +90,7 @@ class TableWriter(Protocol):
 
 
 class _JsonLines:
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Sink) -> None:
         self.file = file
 
     def write(self, table: pa.Table) -> None:
@@ -71,7 +103,7 @@ class _JsonLines:
 class _Arrow:
     """CSV or Parquet; the writer is made when the first table tells the columns."""
 
-    def __init__(self, file: IO[bytes], kind: str) -> None:
+    def __init__(self, file: Sink, kind: str) -> None:
         self.file, self.kind = file, kind
         self.writer: Any = None
 
@@ -101,9 +133,8 @@ def open_table(path: str | Path | None, *, kind: str = ".csv") -> Iterator[Table
     """
     if path is None:
         sys.stdout.flush()
-        with _writer(sys.stdout.buffer, kind) as writer:
+        with _writer(_WholeRows(sys.stdout.buffer), kind) as writer:
             yield writer
-        sys.stdout.buffer.flush()
         return
     path = Path(path)
     kind = path.suffix.lower()
@@ -118,7 +149,7 @@ def open_table(path: str | Path | None, *, kind: str = ".csv") -> Iterator[Table
 
 
 @contextmanager
-def _writer(file: IO[bytes], kind: str) -> Iterator[TableWriter]:
+def _writer(file: Sink, kind: str) -> Iterator[TableWriter]:
     if kind == ".jsonl":
         yield _JsonLines(file)
         return

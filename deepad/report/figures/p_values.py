@@ -9,8 +9,6 @@ Source: David & Nagaraja, *Order Statistics*, 2003, section 2.1; Marques, *On th
 in split conformal prediction*, 2023.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -28,11 +26,10 @@ from deepad.report.figures.base import (
     logarithmic,
     samples,
 )
+from deepad.scoring.counts import quantiles
 
 POINTS = 60
 """Most places at which a band is computed; curves of more samples are drawn at twice as many."""
-FAR = 16
-"""Standard deviations beyond which a law has nothing left that a figure could show."""
 
 
 def p_value_histogram(p_value: ArrayLike, y: ArrayLike | None = None, *, bins: int = 20) -> Figure:
@@ -81,7 +78,7 @@ def p_value_qq(p_value: ArrayLike, y: ArrayLike | None = None, *, n: int | None 
     if n is None:
         ends = betaincinv(tested, m + 1 - tested, np.array(levels)[:, None])
     else:
-        ends = (1 + betabinom_ppf(levels, n, tested, m + 1 - tested)) / (n + 1)
+        ends = (1 + quantiles(levels, n, tested, m)) / (n + 1)
     figure, axes = canvas(height=3.6)
     for low, high, name, alpha in ((0, 3, "99 % band", 0.28), (1, 2, "95 % band", 0.4)):
         axes.fill_between(tested / (m + 1), ends[low], ends[high], color=NORMAL, alpha=alpha, linewidth=0, label=name)
@@ -116,7 +113,7 @@ def calibration_curve(
     m, k = len(values), _spread(n, POINTS)
     nominal = k / (n + 1)
     tails = ((1 - level) / 2, (1 + level) / 2)
-    low, high = betabinom_ppf(tails, m, k, n + 1 - k) / m
+    low, high = quantiles(tails, m, k, n) / m
     floor = min(0.5 / m, 0.05)
     figure, axes = canvas(height=3.6)
     axes.fill_between(nominal, np.maximum(low, floor), np.maximum(high, floor), color=NORMAL, alpha=0.35, linewidth=0,
@@ -135,26 +132,6 @@ def calibration_curve(
     axes.set(xlabel="false-alarm rate asked for", ylabel=f"false-alarm rate found{note}", ylim=(floor, 1.1))
     legend(axes)
     return figure
-
-
-def betabinom_ppf(levels: Sequence[float], n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> Values:
-    """Quantiles (Q, K) of K laws BetaBinomial(n, a, b), from ratios of neighbouring probabilities around the mean.
-
-    scipy's own search from 0, which takes minutes for large n.
-    """
-    mean = n * a / (a + b)
-    deviation = np.sqrt(mean * b / (a + b) * (a + b + n) / (a + b + 1))
-    first = np.maximum(mean - FAR * deviation, 0).astype(np.int64)
-    last = np.minimum(np.ceil(mean + FAR * deviation), n).astype(np.int64)
-    asked = np.array(levels) - 1e-7  # rounding must not miss a level that is reached exactly
-    found = []
-    for start, stop, one, other in zip(first, last, a, b, strict=True):
-        x = np.arange(start, stop)
-        rise = np.log((n - x) / (x + 1) * ((one + x) / (other + n - x - 1)))
-        height = np.concatenate([[0], np.cumsum(rise)])
-        mass = np.exp(height - height.max())
-        found.append(start + np.searchsorted(np.cumsum(mass) / mass.sum(), asked))
-    return np.array(found, np.float64).T
 
 
 def _spread(last: int, most: int) -> NDArray[np.int64]:
