@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# tools that look at the environment from outside, in one of their own
+AUDIT := .venv/audit
 
-.PHONY: demo test lint mutants coverage wheel clean
+.PHONY: demo test lint mutants coverage audit sbom soak wheel clean
 
 demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
 	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
@@ -28,11 +30,29 @@ mutants: $(READY)  ## break the calibration in every known way: a test must noti
 coverage: $(READY)  ## which lines the tests reach
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml
 
+audit: $(AUDIT)/.ready $(READY)  ## known vulnerabilities of what is installed; without a network it says so and goes on
+	$(BIN)/python scripts/audit.py $(AUDIT)/bin/pip-audit $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+sbom: $(AUDIT)/.ready $(READY)  ## what is installed, with licences, as CycloneDX JSON in dist/
+	@mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON -o dist/sbom.json
+	@echo "components in dist/sbom.json: $$($(BIN)/python -c 'import json; print(len(json.load(open("dist/sbom.json"))["components"]))')"
+
+soak: export OMP_NUM_THREADS = 1
+soak: export DEEPAD_SOAK_MIB ?= 1024
+soak: $(READY)  ## score a folder ten times as large as the memory allowed, DEEPAD_SOAK_MIB MiB
+	$(BIN)/python -m pytest -q -n 0 tests/faults/test_memory.py
+
 wheel: $(READY)  ## source and binary distributions in dist/
 	$(BIN)/pip wheel --no-deps -q -w dist .
 
 clean:  ## remove the environment and what the targets made
 	rm -rf .venv runs dist .pytest_cache .mypy_cache .ruff_cache .hypothesis coverage.xml .coverage
+
+$(AUDIT)/.ready: Makefile
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -q --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"deepad needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.11 ...")'

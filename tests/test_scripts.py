@@ -208,3 +208,27 @@ def test_the_plain_side_of_the_benchmark_has_the_areas_of_ours():
         score = rng.normal(size=200) + y
         for buffer in (0, 5, 12):
             assert plain_vus(score, y, buffer, 20) == pytest.approx(vus(score, y, buffer, 20).roc, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("says", "line", "status"),
+    [
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', "0 in 1 packages", 0),
+        ('{"dependencies": [{"name": "a", "skip_reason": "not found"}]}', "1 unknown", 0),
+        (
+            '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}]}',
+            "a 1: CVE-1, fixed in 2",
+            1,
+        ),
+        ("no network", "not looked up", 0),
+    ],
+    ids=["none", "unknown", "one", "offline"],
+)
+def test_the_audit_tells_what_is_known_from_what_could_not_be_asked(says, line, status, tmp_path, monkeypatch, capsys):
+    tool = tmp_path / "pip-audit"
+    tool.write_text(f"#!/bin/sh\necho '{says}'\n")
+    tool.chmod(0o755)
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "audit.py", tool, tmp_path)
+    assert stop.value.code == status
+    assert line in capsys.readouterr().out
