@@ -1,7 +1,7 @@
 """Known vulnerabilities of the installed packages, as pip-audit finds them: `make audit`.
 
-Exit status 1 if there are any. Packages that could not be looked up (no network, no such release on PyPI) are counted and
-said to be unknown, not safe; that alone is no failure, so that a build without a network goes on.
+Exit status 1 if there are any. Packages that could not be looked up (no network, no such release on PyPI) are counted
+and said to be unknown, not safe; that alone is no failure, so that a build without a network goes on.
 
     python scripts/audit.py PIP_AUDIT SITE_PACKAGES
 """

@@ -175,18 +175,23 @@ class StepWindows:
         """Steps taken so far."""
         self.made = 0
         """Windows made so far; window i starts at step i * stride."""
-        self._context: NDArray[Any] | None = None
+        self.context: NDArray[Any] | None = None
+        """The steps (m, C) that windows to come begin with."""
+
+    def resume(self, context: NDArray[Any] | None, seen: int, made: int) -> None:
+        """Go on where others left these."""
+        self.context, self.seen, self.made = context, seen, made
 
     def take(self, steps: NDArray[Any]) -> NDArray[Any] | None:
         """Windows (m, T, C) that the next steps (n, C) complete, as a view; None if they complete none."""
         size, stride = self.rule.window_size, self.rule.stride
-        rows = steps if self._context is None else np.concatenate([self._context, steps])
+        rows = steps if self.context is None else np.concatenate([self.context, steps])
         self.seen += len(steps)
         begin = self.made * stride - (self.seen - len(rows))  # of the next window, in rows
         count = max(0, (len(rows) - begin - size) // stride + 1)
         self.made += count
         # a copy, so that a caller who fills one buffer again and again does not change what was seen
-        self._context = rows[max(begin + count * stride, 0) :].copy()
+        self.context = rows[max(begin + count * stride, 0) :].copy()
         return windows_of(rows[begin:], size)[: count * stride : stride] if count else None
 
 

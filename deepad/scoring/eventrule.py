@@ -100,9 +100,12 @@ class EventRule:
 
     def transforms(self) -> list[Any]:
         """What is done to the scores of one unbroken stretch, each part new and with a `push`."""
+        return [part.begin() for part in self.parts()]
+
+    def parts(self) -> list[Any]:
+        """The rules of what is done to scores, in their order, each with `begin` and `from_state`."""
         chosen: list[Any] = [] if self.standardize is None else [RollingStandardize(self.standardize)]
-        chosen += [] if self.persistence is None else [Persistence(*self.persistence)]
-        return [part.begin() for part in chosen]
+        return chosen + ([] if self.persistence is None else [Persistence(*self.persistence)])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; `from_dict` reads them."""

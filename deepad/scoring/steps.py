@@ -4,7 +4,8 @@ Windows are cut from the steps with the context each needs, scored in blocks, an
 together by a rule (`deepad.data.windows`). Memory is the series, its scores and one block, whatever the overlap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,46 @@ class StepScorer:
     def close(self) -> Scores:
         """Scores of the steps that were still waiting for their future; nothing may be pushed after."""
         return self._tell(self._windows.seen)
+
+    def to_state(self) -> dict[str, NDArray[Any]]:
+        """What is remembered of the steps so far, as arrays; `from_state` goes on from them with the same bits."""
+        windows = self._windows
+        held = np.empty((0, *self.model.shape[1:])) if windows.context is None else windows.context
+        counts = np.array([windows.seen, windows.made, self.told, self._first], np.int64)
+        state = {"context": held, "errors": self._errors, "counts": counts}
+        for place, transform in enumerate(self._transforms):
+            state |= {f"transform{place}.{name}": array for name, array in transform.to_state().items()}
+        return state
+
+    @classmethod
+    def from_state(
+        cls, model: Model, rule: StepRule, events: EventRule | None, state: Mapping[str, NDArray[Any]]
+    ) -> "StepScorer":
+        """Go on where `to_state` was called.
+
+        Raises:
+            ValueError: no state of this model and these rules.
+        """
+        scorer = cls(model, rule, events)
+        arrays, kinds = dict(state), {"context": 2, "errors": 2, "counts": 1}
+        if any(name not in arrays or arrays[name].ndim != ndim for name, ndim in kinds.items()):
+            raise ValueError(f"this is no state of a stream: it has the arrays {', '.join(kinds)}")
+        context, errors, counts = (arrays.pop(name) for name in kinds)
+        if counts.shape != (4,) or counts.dtype.kind != "i" or (counts < 0).any():
+            raise ValueError("the counts of a stream are four whole numbers")
+        seen, made, told, first = counts.tolist()
+        begun = len(context) == seen - made * rule.stride < rule.window_size
+        if context.shape[1:] != model.shape[1:] or not begun or errors.shape[1:] != scorer._errors.shape[1:]:
+            raise ValueError("this is the state of a stream of other steps, or of another rule")
+        if len(errors) != made - first or not told <= seen or not np.isfinite(context).all() or np.isnan(errors).any():
+            raise ValueError("the parts of the state do not belong together")
+        scorer._windows.resume(context.copy(), seen, made)
+        scorer._errors, scorer._first, scorer.told = errors.copy(), first, told
+        for place, part in enumerate([] if events is None else events.parts()):
+            prefix = f"transform{place}."
+            own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+            scorer._transforms[place] = part.from_state(own)
+        return scorer
 
     def _score(self, block: NDArray[np.generic]) -> Scores:
         """What the rule needs of windows; +inf where the model fails, so that NaN means that no window scores."""

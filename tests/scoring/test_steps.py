@@ -143,7 +143,7 @@ def test_a_stream_keeps_no_more_than_a_window_needs(rule, stride):
     for start in range(0, 2000, 7):
         scorer.push(noise(7, start))
         kept.append(len(scorer._errors))
-        assert len(scorer._windows._context) <= SIZE + stride
+        assert len(scorer._windows.context) <= SIZE + stride
     assert max(kept) <= SIZE
     assert scorer.push(noise(CHUNK)).size > CHUNK - 2 * SIZE
     assert len(scorer._errors) <= SIZE, "nor after a long chunk"
