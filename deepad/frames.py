@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,6 +137,33 @@ def refuse_where(bad: NDArray[np.bool_], name: str, what: str, advice: str, firs
     if bad.any():
         where = f"first at row {first + int(np.argmax(bad))}"
         raise InputError(f"column {name!r} has {int(bad.sum())} {what} ({where}): {advice}")
+
+
+def refuse_samples(bad: NDArray[np.bool_], inside: NDArray[np.bool_], what: str, first: int = 0) -> None:
+    """Raise `InputError` if some samples (N,) are bad, with their number and the place of the first bad value.
+
+    Args:
+        bad: which samples are, (N,).
+        inside: which values (*shape) of the first such sample are.
+        what: what they hold.
+        first: number of the first sample.
+    """
+    if not bad.any():
+        return
+    place = [int(axis) for axis in np.unravel_index(int(np.argmax(inside)), inside.shape)]
+    inner = f"column {place[0]}" if len(place) == 1 else f"place {tuple(place)}"
+    where = f"first at row {first + int(np.argmax(bad))}, {inner}"
+    raise InputError(f"{int(bad.sum())} of {len(bad)} samples hold {what} ({where}): drop or fill them first")
+
+
+def warn_of_inexact(x: NDArray[Any]) -> None:
+    """Warn of whole numbers that float64 does not tell from their neighbours."""
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and x.size and (x.max() > EXACT or x.min() < -EXACT):
+        warnings.warn(
+            "whole numbers beyond 2**53 are not exact: models take float64, so different ones may look the same; "
+            "subtract an offset from a count, leave an id out",
+            stacklevel=3,
+        )
 
 
 def words_of(values: Any) -> tuple[NDArray[np.int64], list[str]]:

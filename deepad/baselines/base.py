@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from deepad.baselines.arguments import ScalingKind
 from deepad.errors import InputError, NotFittedError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
+from deepad.frames import refuse_samples, warn_of_inexact
 
 Array = NDArray[Any]
 Rows = NDArray[np.float64]
@@ -74,6 +75,7 @@ class Baseline(ABC):
             raise InputError(f"a baseline is fitted on numbers (N, *shape), got {x.dtype} of shape {x.shape}")
         require_numbers(x, LARGEST)
         require_rows(x, 2, type(self).__name__)
+        warn_of_inexact(x)
         before = vars(self).copy()
         try:
             self.shape = x.shape[1:]
@@ -217,9 +219,9 @@ class Baseline(ABC):
     def _require_windows(self) -> None:
         name = type(self).__name__
         if self.least_steps and len(self.shape) != 2:
-            raise ValueError(f"{name} takes windows (T, C) of a series, got samples of shape {self.shape}")
+            raise InputError(f"{name} takes windows (T, C) of a series, got samples of shape {self.shape}")
         if self.shape[0] < self.least_steps:
-            raise ValueError(f"{name} needs windows of at least {self.least_steps} steps, got {self.shape[0]}")
+            raise InputError(f"{name} needs windows of at least {self.least_steps} steps, got {self.shape[0]}")
 
     def _rows(self, x: Rows) -> Rows:
         """Scaled rows (N, D) of samples (N, *shape), in their place."""
@@ -279,13 +281,11 @@ def require_numbers(x: Array, largest: float | None = None) -> None:
     bad = ~np.concatenate([np.empty(0, bool), *good])
     if bad.any():
         beyond = f", or some beyond {largest:g}" if largest else ""
-        raise InputError(
-            f"{int(bad.sum())} of {len(x)} rows hold NaN or infinite values{beyond} (first at row "
-            f"{int(np.argmax(bad))}): drop or fill them first"
-        )
+        worst = np.asarray(x[np.argmax(bad)], np.float64)
+        refuse_samples(bad, ~(np.abs(worst) <= most), f"NaN or infinite values{beyond}")
 
 
 def require_rows(x: Array, least: int, what: str) -> None:
-    """Raise `ValueError` for fewer rows (N, D) than a model needs."""
+    """Raise `InputError` for fewer rows (N, D) than a model needs."""
     if len(x) < least:
-        raise ValueError(f"{what} needs at least {least} rows, got {len(x)}")
+        raise InputError(f"{what} needs at least {least} rows, got {len(x)}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deepad.channels import Timeline
 from deepad.errors import InputError
-from deepad.frames import as_frame
+from deepad.frames import as_frame, refuse_samples, warn_of_inexact
 from deepad.schema import TableSchema
 
 Array = NDArray[Any]
@@ -51,10 +51,8 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0, missing: bool 
         finite = ~np.isinf(array) if missing else np.isfinite(array)
         bad = ~finite.all(axis=tuple(range(1, array.ndim)))
         if bad.any():
-            raise InputError(
-                f"{int(bad.sum())} of {len(array)} samples hold NaN or infinite values (first at row "
-                f"{first + int(np.argmax(bad))}): drop or fill them first"
-            )
+            refuse_samples(bad, ~finite[np.argmax(bad)], "NaN or infinite values", first)
+    warn_of_inexact(array)
     return array
 
 
