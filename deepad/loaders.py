@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from deepad.errors import InputError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
-from deepad.frames import refuse_samples
+from deepad.frames import as_numbers, refuse_samples
 
 PASS_BATCH = 1024
 """Rows a batch of such a pass."""
@@ -29,7 +29,7 @@ def only_x(batch: Any) -> Tensor:
             f"a detector trains on x alone, got a batch of type {type(batch).__name__}: give batches of one tensor; "
             "labels belong to test"
         )
-    return batch
+    return batch.detach()
 
 
 def _covers_its_dataset(loader: Any) -> bool:
@@ -58,7 +58,7 @@ def fingerprint_loader(loader: Any, shape: tuple[int, ...]) -> Fingerprints:
             raise InputError(
                 f"this detector takes samples of shape {shape}, got {tuple(x.shape[1:])}: build it with that shape"
             )
-        rows = (x.float() if x.is_floating_point() else x).cpu().numpy()
+        rows = as_numbers(x.float() if x.is_floating_point() else x)
         odd = ~np.isfinite(rows)
         bad.append(odd.reshape(len(rows), -1).any(1))
         if bad[-1].any() and not worst.size:

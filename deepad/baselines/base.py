@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deepad.baselines.arguments import ScalingKind
 from deepad.errors import InputError, NotFittedError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
-from deepad.frames import refuse_samples, warn_of_inexact
+from deepad.frames import as_numbers, refuse_samples
 
 Array = NDArray[Any]
 Rows = NDArray[np.float64]
@@ -70,12 +70,12 @@ class Baseline(ABC):
             ValueError: fewer samples than the model needs, a shape it does not take, or values that are not finite
                 numbers; the model is then as it was before.
         """
-        x = np.asarray(x)
-        if x.ndim < 2 or x.dtype.kind not in "fiub" or not x.size:
-            raise InputError(f"a baseline is fitted on numbers (N, *shape), got {x.dtype} of shape {x.shape}")
+        x = as_numbers(x)
+        if x.ndim < 2 or not x.size:
+            hint = ": reshape one feature to (N, 1)" if x.ndim == 1 and x.size else ""
+            raise InputError(f"a baseline is fitted on numbers (N, *shape), got {x.dtype} of shape {x.shape}{hint}")
         require_numbers(x, LARGEST)
         require_rows(x, 2, type(self).__name__)
-        warn_of_inexact(x)
         before = vars(self).copy()
         try:
             self.shape = x.shape[1:]
@@ -234,8 +234,8 @@ class Baseline(ABC):
     def _of_blocks(self, function: Callable[[Rows], Rows], x: Array) -> Rows:
         """What a function makes of scaled rows (B, D), for all samples (N, *shape) one after the other."""
         self._require_fitted()
-        x = np.asarray(x)
-        if x.shape[1:] != self.shape or x.dtype.kind not in "fiub":
+        x = as_numbers(x)
+        if x.shape[1:] != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise InputError(
                 f"this {type(self).__name__} takes samples (N, {wanted}) of numbers, got {x.dtype} of shape {x.shape}"
