@@ -140,7 +140,8 @@ class Detector(pl.LightningModule, ABC):
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Scores of a batch of x, or of the x in a labelled batch (x, y)."""
-        return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
+        with torch.autocast(self.device.type, enabled=False):  # whatever the Trainer's precision
+            return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         fused = not self.trainer.gradient_clip_val  # a fused step under mixed precision cannot be clipped

@@ -5,8 +5,10 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from everymodel import DETECTORS, NAMES, fit_detector, rows, same, scorer, unseen
+from torch.utils.data import DataLoader
 
 from deepad import Scorer
 from deepad.baselines.base import BLOCK
@@ -108,6 +110,16 @@ def test_after_training_in_any_precision_scores_are_those_of_float32_and_are_kep
     np.testing.assert_allclose(verdict.score, score, rtol=TIE_RTOL)
     judge.save(tmp_path / "scorer")
     assert same(Scorer.load(tmp_path / "scorer")(rows("test", shape)), verdict)
+
+
+@deep
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_lightning_predicts_in_full_precision(name, precision, tmp_path):
+    x = torch.tensor(unseen(name)[:BLOCK], dtype=torch.float32)
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(default_root_dir=tmp_path, accelerator="cpu", precision=precision, **options)
+    predicted = trainer.predict(deepcopy(scorer(name).model), DataLoader(x, BLOCK))
+    np.testing.assert_allclose(predicted[0]["score"], scorer(name)(x).score, rtol=TIE_RTOL)
 
 
 # ---- no memory -----------------------------------------------------------------------------------------------------
