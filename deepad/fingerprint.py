@@ -1,6 +1,7 @@
 """Row fingerprints: how deepad notices that a row was seen before, and names data without keeping it.
 
-A row is hashed as its float32 values, so the same row is recognised whether it arrives as uint8 or float64.
+A row is hashed as its float32 values, so the same row is recognised whether it arrives as uint8 or float64. A row that
+is beyond float32, because a value overflows or all of them underflow, is hashed as its float64 values.
 
 Two records may hold the same values. Where one row value makes up a good part of a table (a sensor at rest, an empty
 form), it occurs in training and in new data alike, and its presence in both tells nothing. `recurring` says which
@@ -26,8 +27,14 @@ def fingerprint_rows(x: NDArray[np.generic]) -> Fingerprints:
     with np.errstate(over="ignore"):
         rows = np.ascontiguousarray(x.reshape(len(x), prod(x.shape[1:])), dtype=np.float32)
         rows = rows + np.float32(0)  # -0.0 becomes 0.0
-    digests = b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
-    return np.frombuffer(digests, dtype="<i8").astype(np.int64)
+    digests = [blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    if x.dtype.kind == "f" and x.dtype.itemsize > 4:
+        lost = np.isinf(rows).any(1) | ~rows.any(1)
+        for place in np.flatnonzero(lost):
+            wide = x[place].astype(np.float64) + 0.0
+            if wide.any():
+                digests[place] = blake2b(wide.tobytes(), digest_size=8).digest()
+    return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
 
 
 def recurring(rows: Fingerprints) -> Fingerprints:

@@ -1,7 +1,8 @@
-"""Data frames of any library as one Arrow table, and what its columns hold: numbers or categories."""
+"""Data frames of any library as one Arrow table, what its columns hold (numbers or categories), arrays of numbers."""
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,6 +137,72 @@ def refuse_where(bad: NDArray[np.bool_], name: str, what: str, advice: str, firs
     if bad.any():
         where = f"first at row {first + int(np.argmax(bad))}"
         raise InputError(f"column {name!r} has {int(bad.sum())} {what} ({where}): {advice}")
+
+
+def refuse_samples(bad: NDArray[np.bool_], inside: NDArray[np.bool_], what: str, first: int = 0) -> None:
+    """Raise `InputError` if some samples (N,) are bad, with their number and the place of the first bad value.
+
+    Args:
+        bad: which samples are, (N,).
+        inside: which values (*shape) of the first such sample are.
+        what: what they hold.
+        first: number of the first sample.
+    """
+    if not bad.any():
+        return
+    place = [int(axis) for axis in np.unravel_index(int(np.argmax(inside)), inside.shape)]
+    inner = f"column {place[0]}" if len(place) == 1 else f"place {tuple(place)}"
+    where = f"first at row {first + int(np.argmax(bad))}, {inner}"
+    raise InputError(f"{int(bad.sum())} of {len(bad)} samples hold {what} ({where}): drop or fill them first")
+
+
+def as_numbers(x: Any) -> NDArray[Any]:
+    """Real numbers of any width as an array, neither changed nor copied without need.
+
+    Whole numbers that float64 does not tell from their neighbours are taken with a warning.
+
+    Args:
+        x: array, tensor on any device, nested list or data frame.
+
+    Raises:
+        InputError: a sparse or masked array, lists of different lengths, or values that are no real numbers.
+    """
+    if hasattr(x, "tocsr") or "sparse" in str(getattr(x, "layout", "")):
+        raise InputError("got a sparse matrix: pass a dense one (toarray() or to_dense())")
+    x = from_tensor(x)
+    if isinstance(x, np.ma.MaskedArray):
+        raise InputError("got a masked array: fill or drop the masked values first")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"samples do not all have the same shape: {error}") from None
+    if array.dtype.kind == "O" and hasattr(x, "to_numpy"):
+        try:
+            array = np.asarray(x.to_numpy(dtype=np.float64, na_value=np.nan))
+        except (TypeError, ValueError):
+            raise InputError("the data frame has columns that are not numbers: encode or drop them") from None
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"samples must be real numbers, got dtype {array.dtype}")
+    if (
+        array.dtype.kind in "iu"
+        and array.itemsize == 8
+        and array.size
+        and max(int(array.max()), -int(array.min())) > EXACT
+    ):
+        warnings.warn(
+            "whole numbers beyond 2**53 are not exact in float64, so different ones may look the same: subtract an "
+            "offset from a count, leave an id out",
+            stacklevel=3,
+        )
+    return array
+
+
+def from_tensor(x: Any) -> Any:
+    """A torch tensor on any device as an array, half widths as float32 (NumPy has no bfloat16); all else as it is."""
+    if not hasattr(x, "detach"):
+        return x
+    x = x.detach().cpu()
+    return x.float().numpy() if x.is_floating_point() and x.dtype.itemsize == 2 else x.numpy()
 
 
 def words_of(values: Any) -> tuple[NDArray[np.int64], list[str]]:

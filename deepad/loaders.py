@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from deepad.errors import InputError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
+from deepad.frames import as_numbers, refuse_samples
 
 PASS_BATCH = 1024
 """Rows a batch of such a pass."""
@@ -28,7 +29,7 @@ def only_x(batch: Any) -> Tensor:
             f"a detector trains on x alone, got a batch of type {type(batch).__name__}: give batches of one tensor; "
             "labels belong to test"
         )
-    return batch
+    return batch.detach()
 
 
 def _covers_its_dataset(loader: Any) -> bool:
@@ -50,16 +51,20 @@ def in_order(loader: Any) -> Iterator[Tensor]:
 def fingerprint_loader(loader: Any, shape: tuple[int, ...]) -> Fingerprints:
     """Fingerprints of all rows of a loader, which are checked on the way; a dataset that knows its own is asked."""
     known = getattr(loader.dataset, "fingerprints", None) if _covers_its_dataset(loader) else None
-    found = []
+    found, bad = [], [np.empty(0, bool)]
+    worst = np.empty(0, bool)
     for x in in_order(loader):
         if tuple(x.shape[1:]) != shape:
             raise InputError(
                 f"this detector takes samples of shape {shape}, got {tuple(x.shape[1:])}: build it with that shape"
             )
-        if x.is_floating_point() and not torch.isfinite(x).all():
-            raise InputError("training data hold NaN or infinite values: drop or fill those rows first")
-        rows = x.float() if x.is_floating_point() else x
-        found.append(np.empty(0, np.int64) if known else fingerprint_rows(rows.cpu().numpy()))
+        rows = as_numbers(x.float() if x.is_floating_point() else x)
+        odd = ~np.isfinite(rows)
+        bad.append(odd.reshape(len(rows), -1).any(1))
+        if bad[-1].any() and not worst.size:
+            worst = odd[np.argmax(bad[-1])]
+        found.append(np.empty(0, np.int64) if known else fingerprint_rows(rows))
     if not found:
         raise InputError("a training or validation loader yields no batch")
+    refuse_samples(np.concatenate(bad), worst, "NaN or infinite values, or some beyond float32")
     return known() if known else np.concatenate(found)

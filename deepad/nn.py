@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deepad.errors import InputError
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -236,7 +238,7 @@ class Scaling(nn.Module):
                 which is worth no warning.
 
         Raises:
-            ValueError: no rows, or features that vary by less than float32 can tell.
+            InputError: no rows, or features that vary by less than float32 can tell.
         """
         if self.kind == "none":
             return
@@ -254,7 +256,7 @@ class Scaling(nn.Module):
             if self.kind in ("robust", "quantile"):
                 sample.add(x.movedim(self._axis, 0).flatten(1).T)
         if bool((low > high).any()):
-            raise ValueError("scaling cannot be learned from no rows")
+            raise InputError("scaling cannot be learned from no rows")
         if self.kind == "quantile":
             spread, size = high - low, torch.maximum(high.abs(), low.abs())
             self._require_told_apart(spread, size, high == low)
@@ -282,6 +284,10 @@ class Scaling(nn.Module):
             self._require_told_apart(spread, size, constant)
         self.shift.copy_(shift)
         self.scale.copy_(torch.where(constant, torch.ones_like(high), scale))
+        if (faint := self.scale == 0).any():
+            raise InputError(
+                f"{int(faint.sum())} of {faint.numel()} features vary by less than float32 tells from 0: rescale them"
+            )
 
     def _learn_knots(self, sample: _Sample, low: Tensor, high: Tensor) -> None:
         """Learn knots and their normal scores; low and high (F,) are the training range."""
@@ -319,7 +325,7 @@ class Scaling(nn.Module):
     def _require_told_apart(self, spread: Tensor, size: Tensor, constant: Tensor) -> None:
         drowned = ~constant & (spread < 2**-20 * size)
         if drowned.any():
-            raise ValueError(
+            raise InputError(
                 f"{int(drowned.sum())} of {drowned.numel()} features vary by less than a millionth of their size, "
                 "which float32 cannot tell: subtract an offset from them first"
             )

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import betabinom
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -43,6 +44,19 @@ def test_the_same_seed_gives_the_same_estimator_and_leaves_global_state_alone():
     first, second = (AnomalyDetector(max_epochs=3, random_state=7).fit(x) for _ in range(2))
     assert first.scorer_.id == second.scorer_.id
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_seed_keeps_the_level_and_finds_most_tumours(seed):
+    x, benign = load_breast_cancer(return_X_y=True)
+    normal = np.random.default_rng(seed).permutation(x[benign == 1])
+    model = make_pipeline(StandardScaler(), AnomalyDetector(alpha=0.1, max_epochs=5, random_state=seed))
+    flags = model.fit(normal[:250]).predict(normal[250:]) == -1
+    # k of the 75 calibration scores lie above the threshold: the flags of new rows are beta-binomial
+    k, n = 7, 75
+    law = betabinom(len(flags), k, n + 1 - k)
+    assert law.ppf(0.0005) <= flags.sum() <= law.ppf(0.9995)
+    assert (model.predict(x[benign == 0]) == -1).mean() > 0.5
 
 
 @pytest.mark.parametrize(

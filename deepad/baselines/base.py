@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from deepad.baselines.arguments import ScalingKind
 from deepad.errors import InputError, NotFittedError
 from deepad.fingerprint import Fingerprints, fingerprint_rows
+from deepad.frames import as_numbers, refuse_samples
 
 Array = NDArray[Any]
 Rows = NDArray[np.float64]
@@ -69,9 +70,10 @@ class Baseline(ABC):
             ValueError: fewer samples than the model needs, a shape it does not take, or values that are not finite
                 numbers; the model is then as it was before.
         """
-        x = np.asarray(x)
-        if x.ndim < 2 or x.dtype.kind not in "fiub" or not x.size:
-            raise InputError(f"a baseline is fitted on numbers (N, *shape), got {x.dtype} of shape {x.shape}")
+        x = as_numbers(x)
+        if x.ndim < 2 or not x.size:
+            hint = ": reshape one feature to (N, 1)" if x.ndim == 1 and x.size else ""
+            raise InputError(f"a baseline is fitted on numbers (N, *shape), got {x.dtype} of shape {x.shape}{hint}")
         require_numbers(x, LARGEST)
         require_rows(x, 2, type(self).__name__)
         before = vars(self).copy()
@@ -222,9 +224,9 @@ class Baseline(ABC):
     def _require_windows(self) -> None:
         name = type(self).__name__
         if self.least_steps and len(self.shape) != 2:
-            raise ValueError(f"{name} takes windows (T, C) of a series, got samples of shape {self.shape}")
+            raise InputError(f"{name} takes windows (T, C) of a series, got samples of shape {self.shape}")
         if self.shape[0] < self.least_steps:
-            raise ValueError(f"{name} needs windows of at least {self.least_steps} steps, got {self.shape[0]}")
+            raise InputError(f"{name} needs windows of at least {self.least_steps} steps, got {self.shape[0]}")
 
     def _rows(self, x: Rows) -> Rows:
         """Scaled rows (N, D) of samples (N, *shape), in their place."""
@@ -237,8 +239,8 @@ class Baseline(ABC):
     def _of_blocks(self, function: Callable[[Rows], Rows], x: Array) -> Rows:
         """What a function makes of scaled rows (B, D), for all samples (N, *shape) one after the other."""
         self._require_fitted()
-        x = np.asarray(x)
-        if x.shape[1:] != self.shape or x.dtype.kind not in "fiub":
+        x = as_numbers(x)
+        if x.shape[1:] != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise InputError(
                 f"this {type(self).__name__} takes samples (N, {wanted}) of numbers, got {x.dtype} of shape {x.shape}"
@@ -284,13 +286,11 @@ def require_numbers(x: Array, largest: float | None = None) -> None:
     bad = ~np.concatenate([np.empty(0, bool), *good])
     if bad.any():
         beyond = f", or some beyond {largest:g}" if largest else ""
-        raise InputError(
-            f"{int(bad.sum())} of {len(x)} rows hold NaN or infinite values{beyond} (first at row "
-            f"{int(np.argmax(bad))}): drop or fill them first"
-        )
+        worst = np.asarray(x[np.argmax(bad)], np.float64)
+        refuse_samples(bad, ~(np.abs(worst) <= most), f"NaN or infinite values{beyond}")
 
 
 def require_rows(x: Array, least: int, what: str) -> None:
-    """Raise `ValueError` for fewer rows (N, D) than a model needs."""
+    """Raise `InputError` for fewer rows (N, D) than a model needs."""
     if len(x) < least:
-        raise ValueError(f"{what} needs at least {least} rows, got {len(x)}")
+        raise InputError(f"{what} needs at least {least} rows, got {len(x)}")

@@ -72,13 +72,19 @@ class OneClassSVM(Baseline):
         gamma = self.gamma or 1 / (x.shape[1] * (x.var() or 1.0))
         self.width_ = np.array([gamma])
         if self.method == "exact" or (self.method == "auto" and len(x) <= EXACT):
-            machine = svm.OneClassSVM(nu=self.nu, gamma=gamma).fit(x)
+            machine = svm.OneClassSVM(nu=self.nu, gamma=gamma)
+            machine.random_state = self.seed  # no argument of its own: libsvm would be seeded from NumPy's global state
+            machine.fit(x)
             self.points_, self.weights_ = machine.support_vectors_, machine.dual_coef_[0]
             self.rho_ = -machine.intercept_
             return
         count = min(self.n_components, len(x))
         kernel = kernel_approximation.Nystroem(gamma=gamma, n_components=count, random_state=self.seed).fit(x)
-        line = linear_model.SGDOneClassSVM(nu=self.nu, random_state=self.seed).fit(kernel.transform(x))
+        before = np.random.get_state()  # noqa: NPY002 # of which scikit-learn draws one number that it makes no use of
+        try:
+            line = linear_model.SGDOneClassSVM(nu=self.nu, random_state=self.seed).fit(kernel.transform(x))
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
         self.points_, self.weights_ = kernel.components_, kernel.normalization_.T @ line.coef_
         self.rho_ = line.offset_
 

@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from deepad.baselines.arguments import ScalingKind, require_in, require_scaling, require_seed, require_whole
 from deepad.baselines.base import Baseline, Rows, distance_parts, require_rows
 from deepad.baselines.search import Search
+from deepad.errors import InputError
 
 
 class _ToNearestPoint:
@@ -100,5 +101,5 @@ class DBSCANDistance(_ToNearestPoint, Baseline):
         within = Search(x).nearest(x, self.min_samples)[0][:, -1]
         radius = float(np.quantile(within, self.core_share, method="inverted_cdf")) if self.eps is None else self.eps
         if not (core := within <= radius).any():
-            raise ValueError(f"no training row has {self.min_samples} rows within eps={radius:g}: raise eps")
+            raise InputError(f"no training row has {self.min_samples} rows within eps={radius:g}: raise eps")
         self.points_, self.radius_ = x[core], np.array([radius])

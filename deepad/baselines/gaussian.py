@@ -38,10 +38,14 @@ from deepad.baselines.arguments import (
     require_whole,
 )
 from deepad.baselines.base import Baseline, Rows, require_rows
+from deepad.errors import InputError
 
 RIDGE = 1e-6
 """Least variance of any direction, in squared standard deviations of a feature: directions in which training rows never
 differ must not decide by rounding."""
+
+MOST_PAIRS = 2**26
+"""Most numbers that all covariances of a model may have: more would take memory and time out of proportion."""
 
 CovarianceKind = Literal["full", "diagonal", "shrunk", "robust"]
 
@@ -69,6 +73,7 @@ class MultivariateGaussian(Baseline):
         self.covariance, self.density, self.seed = covariance, density, seed
 
     def _fit(self, x: Rows) -> None:
+        _require_room(x.shape[1], 1)
         self.mean_, spread = self._moments(x)
         # what never varies keeps the unit it has, whatever shrinking made of its variance
         constant = (np.ptp(x, axis=0) == 0) | (np.diag(spread) < RIDGE)
@@ -144,11 +149,12 @@ class GaussianMixture(Baseline):
 
     def _fit(self, x: Rows) -> None:
         require_rows(x, 10, "a mixture of Gaussians")
-        kind = {"full": "full", "diagonal": "diag"}[self.covariance]
+        kind, parts = {"full": "full", "diagonal": "diag"}[self.covariance], min(self.n_components, len(x) // 10)
+        if kind == "full":
+            _require_room(x.shape[1], parts)
         found = mixture.GaussianMixture(
-            min(self.n_components, len(x) // 10), covariance_type=kind, reg_covar=self.regularization,
-            random_state=self.seed,
-        )  # fmt: skip
+            parts, covariance_type=kind, reg_covar=self.regularization, random_state=self.seed
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the likelihood after 100 rounds is good enough
             found.fit(x)
@@ -163,3 +169,13 @@ class GaussianMixture(Baseline):
             densities[:, k] = log_det - np.square(z).sum(1) / 2
         constant = x.shape[1] * math.log(2 * math.pi) / 2
         return np.asarray(constant - logsumexp(densities + self.log_weights_, axis=1))
+
+
+def _require_room(size: int, matrices: int) -> None:
+    """Raise `InputError` for samples of too many values for that many covariances of all of them."""
+    if matrices * size**2 > MOST_PAIRS:
+        most = math.isqrt(MOST_PAIRS // matrices)
+        raise InputError(
+            f"{matrices} covariance{'s' * (matrices > 1)} of all pairs of values: samples may have {most} values, got "
+            f"{size}: choose features, or a model without covariances, such as PCAResidual"
+        )

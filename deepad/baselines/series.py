@@ -25,7 +25,7 @@ import numpy as np
 from deepad.baselines.arguments import require_in, require_one_of, require_whole
 from deepad.baselines.base import Baseline, Rows, standard_scaling
 from deepad.data.windows import dominant_period, joined
-from deepad.errors import IncompatibleInstallError
+from deepad.errors import IncompatibleInstallError, InputError
 
 ROLLING_FLOOR = 1e-2
 """Least variance of the steps before, in squared standard deviations of training: a flat stretch makes nobody sure."""
@@ -161,7 +161,7 @@ class SeasonalResidual(Baseline):
         found = [dominant_period(series)] if known is None else known
         periods = [period for period in found if period is not None]
         if periods and len(series) < 2 * periods[-1] + 1:
-            raise ValueError(
+            raise InputError(
                 f"a season of {periods[-1]} steps is learned from two of them, the longest stretch of training has "
                 f"{len(series)} steps: give a shorter period or more data"
             )

@@ -140,7 +140,8 @@ class Detector(pl.LightningModule, ABC):
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Scores of a batch of x, or of the x in a labelled batch (x, y)."""
-        return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
+        with torch.autocast(self.device.type, enabled=False):  # whatever the Trainer's precision
+            return {"score": self.score(batch if isinstance(batch, Tensor) else batch[0])}
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         fused = not self.trainer.gradient_clip_val  # a fused step under mixed precision cannot be clipped
@@ -186,7 +187,10 @@ class Detector(pl.LightningModule, ABC):
                 "no validation data: training stops on the normal validation loss, so give val_dataloaders"
             )
         loaders = [train, *(val if isinstance(val, list) else [val])]
-        seen = np.sort(np.concatenate([fingerprint_loader(loader, self.shape) for loader in loaders]))
+        rows = [fingerprint_loader(loader, self.shape) for loader in loaders]
+        if len(rows[0]) < 2:
+            raise InputError(f"{type(self).__name__} needs at least 2 training rows, got {len(rows[0])}")
+        seen = np.sort(np.concatenate(rows))
         self.fit_rows = seen if self.fit_rows is None else united(self.fit_rows, seen)
         if not bool(self.scaling.fitted):
             self.scaling.fit(in_order(train), indicators=getattr(schema, "indicators", ()))
@@ -282,8 +286,9 @@ class Detector(pl.LightningModule, ABC):
         return detector.eval()
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Weights and buffers as arrays, for the artifact."""
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
+        """Weights and buffers as arrays, for the artifact; bfloat16, which NumPy has not, as float32."""
+        state = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        return {name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in state.items()}
 
     @classmethod
     def from_state(cls, hparams: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Self:

@@ -2,6 +2,7 @@
 
 Matrix kernels choose their order of summation by the size of a batch, so a row would get other bits in another batch.
 Every block is therefore filled up to `BLOCK` rows: a row has the same bits alone, in any batch and in any order.
+Only where a device has no memory for a block are the last bits those of a smaller one, within the tolerance of ties.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from deepad.baselines.base import BLOCK, Baseline, filled
 from deepad.detectors.base import Detector
+from deepad.errors import DeepadError, InputError
 from deepad.scoring.conformal import Scores
 
 Model = Detector | Baseline
@@ -71,12 +73,52 @@ def scaled_of_block(model: Model, block: NDArray[Any]) -> Scores:
 
 
 def detect(model: Detector, block: NDArray[Any], function: Callable[[Tensor], Tensor]) -> Scores:
-    """What a function makes of at most `BLOCK` samples (B, *shape) on the device of a detector in evaluation mode."""
-    training = model.training
-    if training:
-        model.eval()
-    with torch.inference_mode(), np.errstate(over="ignore"):  # a value too large for float32 scores +inf
-        score = function(torch.from_numpy(filled(block, np.float32)).to(model.device))
-    if training:
-        model.train()
-    return np.asarray(score[: len(block)].double().cpu().numpy())
+    """What a function makes of at most `BLOCK` samples (B, *shape) on the device of a detector, in float32.
+
+    The detector is in evaluation mode meanwhile, and autocast is off, whatever the caller has set. Where a block does
+    not fit into memory it goes in halves, down to one sample, which may cost the last bits.
+
+    Raises:
+        InputError: the weights have another width than float32.
+        DeepadError: one sample does not fit into memory.
+    """
+    require_float32(model)
+    switched = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(model.device.type, enabled=False), np.errstate(over="ignore"):
+            x = torch.from_numpy(filled(block, np.float32))  # a value too large for float32 scores +inf
+            return _in_memory(model, x, len(block), function)
+    finally:
+        for module in switched:
+            module.training = True
+
+
+def _in_memory(model: Detector, x: Tensor, n: int, function: Callable[[Tensor], Tensor]) -> Scores:
+    """What a function makes of the first n of samples x (B, *shape), as many at once as fit into memory."""
+    made: list[Scores] = []
+    done, size = 0, len(x)
+    while done < n:
+        try:
+            part = function(x[done : done + size].to(model.device)).double().cpu().numpy()
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise DeepadError(
+                    f"one sample of shape {model.shape} does not fit into the memory of {model.device}: free some of "
+                    "it, or move the detector to another device"
+                ) from None
+            size //= 2
+            continue
+        made.append(part)
+        done += size
+    return np.concatenate(made)[:n] if len(made) > 1 else made[0][:n]
+
+
+def require_float32(detector: Detector) -> None:
+    """Raise `InputError` for a detector whose weights are not of the width in which scores are made."""
+    odd = {value.dtype for value in detector.state_dict().values() if value.is_floating_point()} - {torch.float32}
+    if odd:
+        kind, name = min(map(str, odd)), type(detector).__name__
+        raise InputError(
+            f"this {name} has weights in {kind}, scores are made in torch.float32: call float() on it first"
+        )

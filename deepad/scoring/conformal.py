@@ -31,9 +31,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepad.errors import InsufficientCalibrationError, NonFiniteScoreError
+from deepad.frames import from_tensor
 from deepad.scoring.envelope import Certificate, ChosenOn, certify, envelope_bounds
 from deepad.scoring.guarantee import ASSUMPTIONS, Guarantee, GuaranteeKind, check_level
-from deepad.scoring.inputs import from_tensor
 from deepad.scoring.promise import block_guarantee, guaranteed_rank
 
 Scores = NDArray[np.float64]

@@ -36,9 +36,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepad.errors import DataLeakError, NonFiniteScoreError
+from deepad.frames import from_tensor
 from deepad.scoring.conformal import Scores, as_scores
 from deepad.scoring.guarantee import check_level
-from deepad.scoring.inputs import from_tensor
 
 Transform = Literal["loglik", "vote"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deepad.channels import Timeline
 from deepad.errors import InputError
-from deepad.frames import as_frame
+from deepad.frames import as_frame, as_numbers, refuse_samples
 from deepad.schema import TableSchema
 
 Array = NDArray[Any]
@@ -27,21 +27,9 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0, missing: bool 
         missing: whether values may be NaN.
 
     Raises:
-        InputError: wrong shape or type, masked, sparse, complex, or NaN or infinite values.
+        InputError: wrong shape, what `as_numbers` refuses, or NaN or infinite values.
     """
-    if hasattr(x, "tocsr") or "sparse" in str(getattr(x, "layout", "")):
-        raise InputError("got a sparse matrix: pass a dense one (toarray() or to_dense())")
-    x = from_tensor(x)
-    if isinstance(x, np.ma.MaskedArray):
-        raise InputError("got a masked array: fill or drop the masked values first")
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise InputError(f"samples do not all have the same shape: {error}") from None
-    if array.dtype.kind == "O" and hasattr(x, "to_numpy"):
-        array = _from_frame(x)
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"samples must be real numbers, got dtype {array.dtype}")
+    array = as_numbers(x)
     if len(shape) == 3 and shape[0] == 1 and array.shape[1:] == shape[1:]:
         array = array[:, None]
     if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
@@ -51,26 +39,8 @@ def as_samples(x: Any, shape: tuple[int, ...], *, first: int = 0, missing: bool 
         finite = ~np.isinf(array) if missing else np.isfinite(array)
         bad = ~finite.all(axis=tuple(range(1, array.ndim)))
         if bad.any():
-            raise InputError(
-                f"{int(bad.sum())} of {len(array)} samples hold NaN or infinite values (first at row "
-                f"{first + int(np.argmax(bad))}): drop or fill them first"
-            )
+            refuse_samples(bad, ~finite[np.argmax(bad)], "NaN or infinite values", first)
     return array
-
-
-def from_tensor(x: Any) -> Any:
-    """A torch tensor on any device as an array, half widths as float32 (NumPy has no bfloat16); all else as it is."""
-    if not hasattr(x, "detach"):
-        return x
-    x = x.detach().cpu()
-    return x.float().numpy() if x.is_floating_point() and x.dtype.itemsize == 2 else x.numpy()
-
-
-def _from_frame(frame: Any) -> Array:
-    try:
-        return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError):
-        raise InputError("the data frame has columns that are not numbers: encode or drop them") from None
 
 
 def as_series(x: Any, width: int, inputs: Any) -> tuple[list[Array], NDArray[np.int64] | None]:
