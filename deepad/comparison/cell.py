@@ -27,7 +27,8 @@ from deepad.baselines.base import Baseline
 from deepad.comparison.plan import Cell, Plan
 from deepad.comparison.spec import class_of
 from deepad.data.base import DataModule
-from deepad.detectors.base import Detector, best_checkpoint
+from deepad.detectors.base import Detector
+from deepad.detectors.checkpoints import best_checkpoint
 from deepad.errors import InsufficientCalibrationError
 from deepad.evaluation.bootstrap import intervals
 from deepad.evaluation.metrics import evaluate
