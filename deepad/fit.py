@@ -26,7 +26,7 @@ from deepad.atomic import replacing
 from deepad.data.base import DataModule
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, plain_values
-from deepad.detectors.checkpoints import BEST, LAST, best_checkpoint, newest, same_training
+from deepad.detectors.checkpoints import BEST, LAST, best_and_last, newest, same_training
 from deepad.errors import DeepadError, InputError, LearningError
 from deepad.quiet import quiet_lightning
 from deepad.report import pages
@@ -152,7 +152,7 @@ class FitCLI(LightningCLI):
         if given.get("enable_progress_bar") is not False:
             callbacks.append(StepBar())
         if given.get("enable_checkpointing") is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
-            callbacks.append(best_checkpoint(self.folder / CHECKPOINTS))
+            callbacks += best_and_last(self.folder / CHECKPOINTS)
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _claim_folder(self) -> Path:
@@ -303,7 +303,7 @@ class FitCLI(LightningCLI):
             rule=decision["rule"],
             reference=decision["reference"],
             training={
-                "epochs": self.trainer.current_epoch,
+                "epochs": self.trainer.fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
                 "seconds": round(seconds, 1),
                 "threads": torch.get_num_threads(),
                 "seed": self.config["seed_everything"],

@@ -179,7 +179,7 @@ class Bench:
         with torch.random.fork_rng(), TemporaryDirectory() as folder:
             torch.manual_seed(self.seed)
             detector: Detector = class_of(Detector, spec)(self.data.shape, **spec.get("init_args", {}))
-            trainer = pl.Trainer(default_root_dir=folder, callbacks=[best_checkpoint(folder, last=False)], **options)
+            trainer = pl.Trainer(default_root_dir=folder, callbacks=[best_checkpoint(folder)], **options)
             trainer.fit(detector, self.data)
         self.epochs[name] = trainer.current_epoch
         return detector.cpu()

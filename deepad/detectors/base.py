@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from deepad.detectors.checkpoints import DurableCheckpoints, best_checkpoint, read_checkpoint, unreadable
+from deepad.detectors.checkpoints import DurableCheckpoints, best_and_last, read_checkpoint, unreadable
 from deepad.detectors.learned import require_spread, require_touched
 from deepad.errors import DeepadError, InputError, LearningError, NotFittedError
 from deepad.fingerprint import Fingerprints, united
@@ -160,7 +160,7 @@ class Detector(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Early stopping and the best checkpoint on the normal validation loss, unless the Trainer brings its own."""
+        """Early stopping and checkpoints by normal validation loss, unless the Trainer brings its own."""
         present = self.trainer.callbacks  # type: ignore[attr-defined]
         chosen: list[Callback] = []
         if not any(isinstance(callback, EarlyStopping) for callback in present):
@@ -169,7 +169,7 @@ class Detector(pl.LightningModule, ABC):
         if checkpoints and not any(callback.monitor == "val_loss" for callback in checkpoints):
             # what is returned replaces callbacks of its type: so the Trainer's own are returned too, less its default
             own = [c for c in checkpoints if c.monitor or c.dirpath or c.filename or c.save_top_k != 1]
-            chosen += [best_checkpoint(), *own]
+            chosen += [*best_and_last(), *own]
         return chosen
 
     def setup(self, stage: str) -> None:
@@ -181,6 +181,9 @@ class Detector(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Learn scaling from the training rows and remember every row that fits or selects."""
         loop = self.trainer.fit_loop
+        if self._resumed_rng is not None:  # what was to stop when the checkpoint was made does not take an epoch more
+            stops = self.trainer.early_stopping_callbacks
+            self.trainer.should_stop |= any(stop.stopped_epoch or stop.wait_count >= stop.patience for stop in stops)
         # not `trainer.datamodule`, which a fit with loaders leaves as an earlier fit set it
         schema = getattr(loop._data_source.instance, "schema", None)
         if schema is not None:
@@ -224,7 +227,7 @@ class Detector(pl.LightningModule, ABC):
             self.trained.fill_(True)
         elif self._resumed_rng is not None:  # a resumed training with nothing left to do
             self._load_best()
-        self._before = {}
+        self._before, self._resumed_rng = {}, None
         self.eval()
 
     def _load_best(self) -> bool:

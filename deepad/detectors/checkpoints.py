@@ -19,11 +19,22 @@ from deepad.atomic import replacing
 from deepad.errors import ArtifactUnsafeError, InputError
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+"""What Lightning's callback remembers of its files."""
 
 
-def best_checkpoint(folder: str | Path | None = None, *, last: bool = True) -> ModelCheckpoint:
-    """Keeps `best.ckpt` by validation loss, and `last.ckpt` to resume from; in the logger's folder if none is given."""
-    return ModelCheckpoint(folder, filename="best", monitor="val_loss", save_last=last, enable_version_counter=False)
+class LastCheckpoint(ModelCheckpoint):
+    """The checkpoint of every epoch, `last.ckpt`: Lightning's `save_last` keeps one only where the best has changed."""
+
+
+def best_checkpoint(folder: str | Path | None = None) -> ModelCheckpoint:
+    """Keeps `best.ckpt` by validation loss; in the logger's folder if none is given."""
+    return ModelCheckpoint(folder, filename="best", monitor="val_loss", enable_version_counter=False)
+
+
+def best_and_last(folder: str | Path | None = None) -> list[ModelCheckpoint]:
+    """Keep `best.ckpt`, and `last.ckpt` to resume from; in the logger's folder if none is given."""
+    return [best_checkpoint(folder), LastCheckpoint(folder, filename="last", enable_version_counter=False)]
 
 
 def newest(folder: Path) -> Path | None:
@@ -106,18 +117,19 @@ def _remote(path: Any) -> bool:
 def _at_home(checkpoint: dict[str, Any], path: Any) -> dict[str, Any]:
     """Checkpoints name each other by absolute paths: in a folder that was moved, by those that they have now."""
     folder, name = os.path.split(os.path.realpath(path))
-    for state in checkpoint.get("callbacks", {}).values():
-        if not isinstance(state, dict) or not {"dirpath", "best_model_path", "last_model_path"} <= state.keys():
-            continue
-        before, best, last = state["dirpath"], state["best_model_path"], state["last_model_path"]
-        here = Path(folder, os.path.basename(best))  # a copy saved by hand elsewhere has no best one beside it
-        if before != folder and best and name in map(os.path.basename, (best, last)) and here.is_file():
-
-            def moved(old: str, before: str = before) -> str:
-                return os.path.join(folder, os.path.relpath(old, before)) if old else old
-
-            state["dirpath"] = folder
-            for key in state.keys() & {"best_model_path", "last_model_path", "kth_best_model_path"}:
-                state[key] = moved(state[key])
-            state["best_k_models"] = {moved(old): score for old, score in state.get("best_k_models", {}).items()}
+    states = [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+    elsewhere = [state for state in states if state.get("dirpath") not in (None, folder) and "best_model_path" in state]
+    names = {os.path.basename(state[key]) for state in elsewhere for key in PATHS if state.get(key)}
+    best = [os.path.basename(state["best_model_path"]) for state in elsewhere if state.get("monitor")]
+    if name not in names or not any(one and Path(folder, one).is_file() for one in best):
+        return checkpoint  # a copy that was saved by hand elsewhere, with no best one beside it
+    for state in elsewhere:
+        before = state["dirpath"]
+        state["dirpath"] = folder
+        state.update({key: _moved(state[key], before, folder) for key in PATHS if key in state})
+        state["best_k_models"] = {_moved(old, before, folder): score for old, score in state["best_k_models"].items()}
     return checkpoint
+
+
+def _moved(path: str, before: str, folder: str) -> str:
+    return os.path.join(folder, os.path.relpath(path, before)) if path else path
