@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint mutants coverage wheel clean
+.PHONY: demo test lint mutants crash coverage wheel clean
 
 demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
 	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
@@ -24,6 +24,10 @@ lint: $(READY)  ## style and types
 
 mutants: $(READY)  ## break the calibration in every known way: a test must notice each
 	$(BIN)/python scripts/mutants.py
+
+crash: $(READY)  ## kill commands at every write, flush and rename, then do what the next start says; takes long
+	$(BIN)/python tests/crash/harness.py
+	$(BIN)/python tests/crash/harness.py --terminate
 
 coverage: $(READY)  ## which lines the tests reach
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml

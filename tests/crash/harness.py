@@ -23,6 +23,8 @@ import time
 import traceback
 from pathlib import Path
 
+from tqdm import tqdm
+
 CALLS = ("replace", "rename", "fsync", "unlink", "write", "mkdir", "chmod")
 TINY = ["--model.hidden_dims=[8]", "--model.latent_dim=3", "--model.noise=0.2", "--model.dropout=0.2"]
 FIT = ["fit", "--model=DenseAutoencoder", *TINY, "--trainer.max_epochs=3", "--run=run"]
@@ -353,7 +355,7 @@ def require_ended(work, status, said):
     assert not list(Path().rglob(".writing-*"))
 
 
-def try_points(name, base, most=None):
+def try_points(name, base, most=None, quiet=False):
     """Kill a workload at each of its points, or at so many that are spread evenly; what became of it, in numbers."""
     work, here, started = WORKLOADS[name], base / "now", time.perf_counter()
     before = base / "before"
@@ -376,7 +378,7 @@ def try_points(name, base, most=None):
     if most is not None and total > most:
         chosen = [round(total * (2 * i + 1) / (2 * most)) for i in range(most)]
     failed = []
-    for point in chosen:
+    for point in tqdm(chosen, desc=name, unit=" points", disable=quiet):
         restore()
         status, said, _ = child(work.act, deadly=point)
         try:
@@ -409,7 +411,7 @@ def main():
         for i, name in enumerate(options.workloads or WORKLOADS):
             if options.terminate and not WORKLOADS[name].is_command:
                 continue
-            found = try_points(name, Path(base).resolve() / str(i), options.sample)
+            found = try_points(name, Path(base).resolve() / str(i), options.sample, options.json)
             os.chdir(base)
             good = good and not found["failed"]
             survived = found["tried"] - len(found["failed"])

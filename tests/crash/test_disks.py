@@ -51,9 +51,9 @@ def _files(run, digits, tmp_path):
     held = digits.splits.calibration
     np.save(tmp_path / "x.npy", held.x[held.index].numpy())
     score = ["score", "--scorer", run / "scorer", tmp_path / "x.npy", "--output"]
-    for kind in ("csv", "parquet", "jsonl"):
+    for kind in ("csv", "parquet"):
         (folder / f"scores.{kind}").write_text("older")
-    commands = {kind: [*score, folder / f"scores.{kind}"] for kind in ("csv", "parquet", "jsonl")}
+    commands = {kind: [*score, folder / f"scores.{kind}"] for kind in ("csv", "parquet")}
     commands["report"] = ["report", folder / "run"]
     commands["page"] = [*score[:-1], "--output", tmp_path / "other.csv", "--report", folder / "run" / "report.html"]
     commands["calibrate"] = ["calibrate", "--checkpoint", run / "checkpoints" / "best.ckpt", tmp_path / "x.npy"]
@@ -88,7 +88,7 @@ def failing(call, turn):
         yield calls
 
 
-VERBS = ["csv", "parquet", "jsonl", "report", "page", "calibrate"]
+VERBS = ["csv", "parquet", "report", "page", "calibrate"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -101,8 +101,9 @@ def test_a_file_that_cannot_grow_is_told_in_one_line_and_the_older_one_kept(file
     assert Scorer.load(folder / "scorer")
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("verb", "call"), [(verb, "fsync") for verb in VERBS] + [("csv", "replace"), ("calibrate", "replace")]
+)
 def test_a_disk_that_fails_is_told_in_one_line_and_the_older_file_kept(files, verb, call, capsys):
     folder, commands = files
     before = contents(folder)
@@ -136,7 +137,7 @@ def fill_up(folder, left):
     (folder / "ballast").write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - left * 1024)))
 
 
-@pytest.mark.parametrize("left", [8, 40, 72, 120, 240])
+@pytest.mark.parametrize("left", [40, 240])
 def test_a_training_that_ends_on_a_full_disk_goes_on_to_the_same_model_when_there_is_room(disk, run, left, capsys):
     fill_up(disk, left)
     folder = disk / "run"
@@ -188,7 +189,7 @@ def test_a_folder_that_may_not_be_written_is_told_in_one_line_and_untouched(file
     assert contents(disk) == before
 
 
-@pytest.mark.parametrize("turn", [1, 3, 5, 7, 9, 12])
+@pytest.mark.parametrize("turn", [5, 15])
 def test_a_training_whose_disk_fails_goes_on_to_the_same_model(run, tmp_path, turn, capsys):
     folder = tmp_path / "run"
     with failing("fsync", turn):
