@@ -147,7 +147,7 @@ class FitCLI(LightningCLI):
         if given.get("logger") is None:
             resumed = [self.folder / f"training-{i}" for i in range(1, 100)] if self.config["ckpt_path"] else []
             free = next((log for log in resumed if not log.exists()), self.folder / "training")
-            # written every epoch: the curve of a training that was killed is whole when it has gone on
+            # written every epoch, so that a kill does not take the beginning of the curve
             kwargs["logger"] = CSVLogger(self.folder, name=free.name, version="", flush_logs_every_n_steps=1)
         if given.get("enable_progress_bar") is not False:
             callbacks.append(StepBar())

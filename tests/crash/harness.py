@@ -317,23 +317,30 @@ WORKLOADS = {
 
 def make_model():
     """`best.ckpt` of a short training, `normal.npy` that it has not seen, and some of its rows in `some.npy`."""
-    succeed(*FIT, "--data=Digits")
-    shutil.copy("run/checkpoints/best.ckpt", "best.ckpt")
-    shutil.rmtree("run")
+    made = Path("../../model")
+    if not made.exists():
+        succeed(*FIT, "--data=Digits")
+        status, said, _ = child(rows)
+        assert status == 0, said
+        made.mkdir()
+        for path in (Path("run/checkpoints/best.ckpt"), *Path().glob("*.npy")):
+            path.rename(made / path.name)
+        shutil.rmtree("run")
+    for path in made.iterdir():
+        shutil.copy(path, path.name)
 
-    def rows():
-        import numpy as np
 
-        from deepad.data import Digits
+def rows():
+    """The calibration rows of the training, and some of them."""
+    import numpy as np
 
-        held = Digits().splits.calibration
-        x = held.x[held.index].numpy()
-        np.save("normal.npy", x)
-        np.save("some.npy", x[:50])
-        return 0
+    from deepad.data import Digits
 
-    status, said, _ = child(rows)
-    assert status == 0, said
+    held = Digits().splits.calibration
+    x = held.x[held.index].numpy()
+    np.save("normal.npy", x)
+    np.save("some.npy", x[:50])
+    return 0
 
 
 def warm():
@@ -355,7 +362,7 @@ def require_ended(work, status, said):
     assert not list(Path().rglob(".writing-*"))
 
 
-def try_points(name, base, most=None, quiet=False):
+def try_points(name, base, most=None, quiet=False, how=signal.SIGKILL, mixed=False):
     """Kill a workload at each of its points, or at so many that are spread evenly; what became of it, in numbers."""
     work, here, started = WORKLOADS[name], base / "now", time.perf_counter()
     before = base / "before"
@@ -380,6 +387,7 @@ def try_points(name, base, most=None, quiet=False):
     failed = []
     for point in tqdm(chosen, desc=name, unit=" points", disable=quiet):
         restore()
+        POINTS.signal = signal.SIGTERM if mixed and work.is_command and chosen.index(point) % 2 else how
         status, said, _ = child(work.act, deadly=point)
         try:
             require_ended(work, status, said)
@@ -400,18 +408,19 @@ def main():
     parser.add_argument("workloads", nargs="*", help=", ".join(WORKLOADS))
     parser.add_argument("--sample", type=int, help="points of each (default: every one)")
     parser.add_argument("--terminate", action="store_true", help="SIGTERM in place of SIGKILL")
+    parser.add_argument("--mixed", action="store_true", help="SIGTERM at every other point")
     parser.add_argument("--json", action="store_true", help="a JSON document a line")
     options = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    if options.terminate:
-        POINTS.signal = signal.SIGTERM
+    how = signal.SIGTERM if options.terminate else signal.SIGKILL
     warm()
     good = True
     with tempfile.TemporaryDirectory() as base:
         for i, name in enumerate(options.workloads or WORKLOADS):
             if options.terminate and not WORKLOADS[name].is_command:
                 continue
-            found = try_points(name, Path(base).resolve() / str(i), options.sample, options.json)
+            place = Path(base).resolve() / str(i)
+            found = try_points(name, place, options.sample, options.json, how, options.mixed)
             os.chdir(base)
             good = good and not found["failed"]
             survived = found["tried"] - len(found["failed"])

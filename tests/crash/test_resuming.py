@@ -34,6 +34,9 @@ class SpoilLast(pl.Callback):
     def on_train_epoch_end(self, trainer, module):
         if self.stop and trainer.current_epoch == 3:
             raise SystemExit("killed")
+class Interrupt(pl.Callback):
+    def on_train_epoch_end(self, trainer, module):
+        raise KeyboardInterrupt
 """
 
 
@@ -131,6 +134,18 @@ def test_where_no_checkpoint_can_be_read_that_is_said_and_nothing_is_lost(cut, c
         (cut / "checkpoints" / name).unlink()
     assert go_on(cut) == 1
     assert "no checkpoint at" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_says_so(spoiling, tmp_path, capsys):
+    interrupted = [*FIT, "--trainer.callbacks+=deepad_spoil.Interrupt", f"--run={tmp_path / 'run'}"]
+    assert main(interrupted) == 130
+    assert capsys.readouterr() == ("", "deepad: error: interrupted\n")
+
+
+def test_a_log_that_a_kill_cut_off_does_not_keep_the_page_from_being_made(whole, spoiling, capsys):
+    with open(spoiling / "whole" / "training" / "metrics.csv", "a") as log:
+        log.write("4,0.")
+    assert main(["report", str(spoiling / "whole")]) == 0
 
 
 @pytest.mark.parametrize("how", ["missing", "cut short", "altered"])
