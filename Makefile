@@ -5,7 +5,7 @@ READY := .venv/.ready
 # tools that look at the environment from outside, in one of their own
 AUDIT := .venv/audit
 
-.PHONY: demo test lint mutants coverage audit sbom soak wheel clean
+.PHONY: demo test lint mutants fuzz crash soak coverage audit sbom wheel clean
 
 demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
 	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
@@ -26,6 +26,10 @@ lint: $(READY)  ## style and types
 
 mutants: $(READY)  ## break the calibration in every known way: a test must notice each
 	$(BIN)/python scripts/mutants.py
+
+crash: $(READY)  ## kill commands at every write, flush and rename, then do what the next start says; takes long
+	$(BIN)/python tests/crash/harness.py
+	$(BIN)/python tests/crash/harness.py --terminate
 
 coverage: $(READY)  ## which lines the tests reach
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml

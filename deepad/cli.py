@@ -1,12 +1,16 @@
 """The `deepad` command. Each verb imports what it needs when it runs, so `--help` and `--version` answer at once.
 
-Exit status: 0 done, 1 refused or failed (one line on standard error says why), 2 wrong usage.
+Exit status: 0 done, 1 refused or failed (one line on standard error says why), 2 wrong usage, 130 and 143 interrupted
+or terminated, with everything half-written removed.
 """
 
 import argparse
 import json
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -21,16 +25,39 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+class _Terminated(BaseException):
+    """SIGTERM has arrived."""
+
+
+@contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    """SIGTERM raises, so that files and processes are cleaned up; a caller's own handling of it is kept."""
+
+    def stop(*_: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break off the cleaning
+        raise _Terminated
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["fit"]:
-            _fit(arguments[1:])
-            return 0
-        options = _parser().parse_args(arguments)
-        options.verb(options)
-        sys.stdout.flush()
+        with _unwinding_on_sigterm():
+            if arguments[:1] == ["fit"]:
+                _fit(arguments[1:])
+                return 0
+            options = _parser().parse_args(arguments)
+            options.verb(options)
+            sys.stdout.flush()
     except DeepadError as error:
         return _fail(str(error))
     except (ValueError, TypeError) as error:
@@ -39,9 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except _Terminated:
+        return _fail("terminated", 143)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, which is its right
         return 0
+    except OSError as error:  # a disk that is full or fails
+        return _fail(f"{error.filename or 'cannot read or write'}: {error.strerror or error}")
     return 0
 
 

@@ -9,6 +9,8 @@ import re
 import sys
 import time
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,9 +22,11 @@ from pytorch_lightning.loggers import CSVLogger
 from tqdm import tqdm
 
 from deepad import run
+from deepad.atomic import replacing
 from deepad.data.base import DataModule
 from deepad.data.windows import StepRule
-from deepad.detectors.base import Detector, best_checkpoint, plain_values
+from deepad.detectors.base import Detector, plain_values
+from deepad.detectors.checkpoints import BEST, LAST, best_and_last, newest, same_training
 from deepad.errors import DeepadError, InputError, LearningError
 from deepad.quiet import quiet_lightning
 from deepad.report import pages
@@ -143,22 +147,23 @@ class FitCLI(LightningCLI):
         if given.get("logger") is None:
             resumed = [self.folder / f"training-{i}" for i in range(1, 100)] if self.config["ckpt_path"] else []
             free = next((log for log in resumed if not log.exists()), self.folder / "training")
-            kwargs["logger"] = CSVLogger(self.folder, name=free.name, version="")
+            # written every epoch, so that a kill does not take the beginning of the curve
+            kwargs["logger"] = CSVLogger(self.folder, name=free.name, version="", flush_logs_every_n_steps=1)
         if given.get("enable_progress_bar") is not False:
             callbacks.append(StepBar())
         if given.get("enable_checkpointing") is not False and not any(isinstance(c, Checkpoint) for c in callbacks):
-            callbacks.append(best_checkpoint(self.folder / CHECKPOINTS))
+            callbacks += best_and_last(self.folder / CHECKPOINTS)
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _claim_folder(self) -> Path:
         """The run folder: a new or empty one, that of the run to resume, or one whose run is to be replaced."""
         wanted, checkpoint = self.config["run"], self.config["ckpt_path"]
         if checkpoint is not None:
-            if not Path(checkpoint).is_file():
+            if not any(path.is_file() for path in same_training(checkpoint)):
                 raise InputError(f"no checkpoint at {checkpoint}")
             home = Path(checkpoint).absolute().parent.parent
             if wanted is not None and Path(wanted).absolute() != home:
-                raise InputError(f"{checkpoint} belongs to the run in {home}: resume there, without another --run")
+                raise InputError(f"{checkpoint} belongs to the run in {home}: resume there, with --run={home}")
             return Path(wanted or home)
         if wanted is None:
             stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -170,8 +175,8 @@ class FitCLI(LightningCLI):
             raise InputError(f"{folder} holds other files than those of a run: give another --run")
         if not self.config["overwrite"]:
             state = "a finished run" if (folder / "metrics.json").exists() else "a run that was cut off"
-            last = folder / CHECKPOINTS / "last.ckpt"
-            resume = f", --ckpt_path={last} to go on" if last.exists() else ""
+            kept = newest(folder / CHECKPOINTS)
+            resume = f", --ckpt_path={kept} to go on" if kept else ""
             raise InputError(f"{folder} holds {state}: give another --run, or --overwrite to replace it{resume}")
         return folder
 
@@ -182,16 +187,46 @@ class FitCLI(LightningCLI):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "metrics.json").unlink(missing_ok=True)
             if self.config["ckpt_path"] is None:
-                for name in ("best", "last"):
-                    (folder / CHECKPOINTS / f"{name}.ckpt").unlink(missing_ok=True)
+                for name in (LAST, BEST):
+                    (folder / CHECKPOINTS / name).unlink(missing_ok=True)
                 old = (*folder.glob("training*/metrics.csv"), folder / "scorer" / MANIFEST)
                 for path in (*old, folder / "scores.parquet", folder / "report.html"):
                     path.unlink(missing_ok=True)
+            repeatable = self.config.clone()
+            repeatable["overwrite"], repeatable["ckpt_path"] = False, None
+            with replacing(folder / CONFIG) as file:
+                file.write(self.parser.dump(repeatable).encode())
         except OSError as error:
             raise InputError(f"cannot write the run folder {folder}: {error.strerror}") from None
-        repeatable = self.config.clone()
-        repeatable["overwrite"], repeatable["ckpt_path"] = False, None
-        self.parser.save(repeatable, folder / CONFIG, overwrite=True)
+
+    def _resumed(self) -> tuple[str, Detector]:
+        """The checkpoint to go on from, and the detector in it: where the last cannot be read, the best before it."""
+        refused: list[DeepadError] = []
+        for path in same_training(self.config["ckpt_path"]):
+            try:
+                resumed = Detector.from_checkpoint(str(path))
+            except DeepadError as error:
+                refused.append(error)
+                continue
+            if refused:
+                sys.stderr.write(f"deepad fit: warning: {refused[0]}; going on from {path}, which is earlier\n")
+            return str(path), resumed
+        why = "; ".join(map(str, refused))
+        raise InputError(f"{why}: give another checkpoint, or train anew with --overwrite in place of --ckpt_path")
+
+    @contextmanager
+    def _resumable(self) -> Iterator[None]:
+        """A file system that fails ends the run in one line, which says how to go on."""
+        try:
+            yield
+        except (OSError, InputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            said = f"cannot write {cause.filename or self.folder}: {cause.strerror or cause}"
+            kept = newest(self.folder / CHECKPOINTS)
+            go_on = f"go on with --run={self.folder} --ckpt_path={kept}" if kept else "run it again with --overwrite"
+            raise InputError(f"{said if error is cause else error}; when that is mended, {go_on}") from error
 
     def _require_same_model(self, resumed: Detector) -> None:
         if type(resumed) is not type(self.model):
@@ -239,7 +274,7 @@ class FitCLI(LightningCLI):
         # what can be refused is refused before training starts and before anything is written
         self._require_possible(decision)
         if checkpoint is not None:
-            resumed = Detector.from_checkpoint(checkpoint)
+            checkpoint, resumed = self._resumed()
             self._require_same_model(resumed)
             self._require_unseen(resumed)
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined] # a trial of the configuration: nothing is kept
@@ -247,6 +282,10 @@ class FitCLI(LightningCLI):
             return {}
         if self.trainer.is_global_zero:
             self._prepare_folder()
+        with self._resumable():
+            return self._train_and_finish(checkpoint, decision)
+
+    def _train_and_finish(self, checkpoint: str | None, decision: Any) -> dict[str, Any]:
         started = time.perf_counter()
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - started
@@ -264,7 +303,7 @@ class FitCLI(LightningCLI):
             rule=decision["rule"],
             reference=decision["reference"],
             training={
-                "epochs": self.trainer.current_epoch,
+                "epochs": self.trainer.fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
                 "seconds": round(seconds, 1),
                 "threads": torch.get_num_threads(),
                 "seed": self.config["seed_everything"],
@@ -289,5 +328,9 @@ def main(args: list[str]) -> None:
             metrics = cli.fit_and_finish()
         except MisconfigurationException as error:  # what the Trainer refuses
             raise InputError(str(error)) from None
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # which the Trainer turns into a silent exit
+                raise error.__context__ from None
+            raise
     if metrics:  # else another process of the same training tells
         print(json.dumps(metrics, indent=1) if cli.config["json"] else pages.summary(metrics, cli.folder))

@@ -27,7 +27,8 @@ from deepad.baselines.base import Baseline
 from deepad.comparison.plan import Cell, Plan
 from deepad.comparison.spec import class_of
 from deepad.data.base import DataModule
-from deepad.detectors.base import Detector, best_checkpoint
+from deepad.detectors.base import Detector
+from deepad.detectors.checkpoints import best_checkpoint
 from deepad.errors import InsufficientCalibrationError
 from deepad.evaluation.bootstrap import intervals
 from deepad.evaluation.metrics import evaluate
@@ -178,7 +179,7 @@ class Bench:
         with torch.random.fork_rng(), TemporaryDirectory() as folder:
             torch.manual_seed(self.seed)
             detector: Detector = class_of(Detector, spec)(self.data.shape, **spec.get("init_args", {}))
-            trainer = pl.Trainer(default_root_dir=folder, callbacks=[best_checkpoint(folder, last=False)], **options)
+            trainer = pl.Trainer(default_root_dir=folder, callbacks=[best_checkpoint(folder)], **options)
             trainer.fit(detector, self.data)
         self.epochs[name] = trainer.current_epoch
         return detector.cpu()

@@ -21,13 +21,14 @@ import os
 import shlex
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from deepad.comparison.plan import Cell, Plan
 from deepad.errors import DeepadError, InputError
 
 CELLS, PLAN = "cells", "plan.json"
+PATIENCE = 5.0
+"""Seconds that a process has to clean up before it is killed."""
 
 
 def cell_path(folder: Path, data: str, model: str, seed: int) -> Path:
@@ -61,8 +64,6 @@ def run(plan: Plan, folder: Path, jobs: int, bar: Any, *, retry: bool = False) -
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}") from None
     with _claimed(folder):
-        for left_by_a_kill in folder.rglob(".writing-*"):
-            left_by_a_kill.unlink()
         waiting = _units(plan, folder, bar, retry)
         with replacing(folder / PLAN) as file:
             file.write(json.dumps(plan.document, indent=1, ensure_ascii=False).encode())
@@ -146,7 +147,10 @@ def _work(plan: Plan, folder: Path, waiting: list[list[Cell]], jobs: int, bar: A
             for pipe in connection.wait([worker.pipe for worker in running]):
                 worker = next(worker for worker in running if worker.pipe is pipe)
                 try:
-                    worker.done.add(worker.pipe.recv())
+                    said = worker.pipe.recv()
+                    if isinstance(said, OSError):  # a cell that cannot be kept is no result
+                        raise said
+                    worker.done.add(said)
                     bar.update()
                 except EOFError:  # the process has ended
                     worker.process.join()
@@ -156,6 +160,9 @@ def _work(plan: Plan, folder: Path, waiting: list[list[Cell]], jobs: int, bar: A
                     waiting[:0] = [left] if left else []
     finally:
         for worker in running:
+            worker.process.terminate()
+        for worker in running:
+            worker.process.join(PATIENCE)
             worker.process.kill()
             worker.process.join()
 
@@ -192,6 +199,7 @@ def _death(code: int | None) -> str:
 def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
     """What a process does: run its cells one after the other, and say so of each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGTERM, _unwind)
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # before it is imported: each cell has one thread
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -200,12 +208,25 @@ def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
 
     bench = Bench(plan, cells[0].data, cells[0].seed)
     for cell in cells:
-        _keep(Path(folder), cell, *measured(bench, cell))
+        found, scores = measured(bench, cell)
+        try:
+            _keep(Path(folder), cell, found, scores)
+        except OSError as error:
+            pipe.send(error)
+            return
         pipe.send(cell.name)
 
 
+def _unwind(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def _end_with(sentinel: int) -> None:
+    """End when the parent has; what is being written and the checkpoints of a training are removed."""
     connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
     os._exit(1)
 
 

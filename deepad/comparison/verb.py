@@ -37,9 +37,15 @@ def compare(options: Namespace, say: Callable[..., None]) -> None:
         raise InputError(f"--jobs must be at least 1, got {jobs}")
     plan, name = Plan.read(options.config), Path(options.config).stem
     folder = Path(options.output or f"runs/{name}")
-    with tqdm(total=len(plan.cells()), unit=" cells", desc=name, disable=None) as bar:
-        run(plan, folder, jobs, bar, retry=options.retry)
-    found = write_table(plan, folder, name)
+    try:
+        with tqdm(total=len(plan.cells()), unit=" cells", desc=name, disable=None) as bar:
+            run(plan, folder, jobs, bar, retry=options.retry)
+        found = write_table(plan, folder, name)
+    except OSError as failed:
+        why = f"{failed.filename or folder}: {failed.strerror or failed}"
+        raise InputError(
+            f"cannot write {why}; the cells that are done are kept: mend that and run it again to go on"
+        ) from failed
     report = {"output": str(folder), "metric": found.metric, "leaderboard": found.rows, "failed": dict(found.failed)}
     short = as_markdown(found, name).split("\n\n")[1]
     say(report, f"{short}\n\ntable   {folder}/leaderboard.md\nreport  {folder}/report.html", options.json)

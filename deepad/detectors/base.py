@@ -9,7 +9,6 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
@@ -17,10 +16,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from deepad.detectors.checkpoints import DurableCheckpoints, best_and_last, read_checkpoint, unreadable
 from deepad.detectors.learned import require_spread, require_touched
-from deepad.errors import ArtifactUnsafeError, InputError, LearningError, NotFittedError
+from deepad.errors import DeepadError, InputError, LearningError, NotFittedError
 from deepad.fingerprint import Fingerprints, united
 from deepad.loaders import fingerprint_loader, in_order, only_x
 from deepad.nn import RunningMean, Scaling, ScalingKind
@@ -160,7 +161,7 @@ class Detector(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Early stopping and the best checkpoint on the normal validation loss, unless the Trainer brings its own."""
+        """Early stopping and checkpoints by normal validation loss, unless the Trainer brings its own."""
         present = self.trainer.callbacks  # type: ignore[attr-defined]
         chosen: list[Callback] = []
         if not any(isinstance(callback, EarlyStopping) for callback in present):
@@ -169,12 +170,21 @@ class Detector(pl.LightningModule, ABC):
         if checkpoints and not any(callback.monitor == "val_loss" for callback in checkpoints):
             # what is returned replaces callbacks of its type: so the Trainer's own are returned too, less its default
             own = [c for c in checkpoints if c.monitor or c.dirpath or c.filename or c.save_top_k != 1]
-            chosen += [best_checkpoint(), *own]
+            chosen += [*best_and_last(), *own]
         return chosen
+
+    def setup(self, stage: str) -> None:
+        """Checkpoints survive a crash, unless the Trainer was given another way to keep them."""
+        strategy = self.trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            strategy.checkpoint_io = DurableCheckpoints()
 
     def on_fit_start(self) -> None:
         """Learn scaling from the training rows and remember every row that fits or selects."""
         loop = self.trainer.fit_loop
+        if self._resumed_rng is not None:  # what was to stop when the checkpoint was made does not take an epoch more
+            stops = self.trainer.early_stopping_callbacks
+            self.trainer.should_stop |= any(stop.stopped_epoch or stop.wait_count >= stop.patience for stop in stops)
         # not `trainer.datamodule`, which a fit with loaders leaves as an earlier fit set it
         schema = getattr(loop._data_source.instance, "schema", None)
         if schema is not None:
@@ -221,14 +231,18 @@ class Detector(pl.LightningModule, ABC):
             self.trained.fill_(True)
         elif self._resumed_rng is not None:  # a resumed training with nothing left to do
             self._load_best()
-        self._before = {}
+        self._before, self._resumed_rng = {}, None
         self.eval()
 
     def _load_best(self) -> bool:
         """Whether there were any to go back to."""
         kept = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "monitor", None) == "val_loss"]
         best = getattr(kept[0], "best_model_path", "") if kept else ""
-        checkpoint = torch.load(best, map_location=self.device, weights_only=True) if best else {}
+        try:
+            checkpoint = read_checkpoint(best, self.device) if best else {}
+        except DeepadError as error:  # a training is not lost for that
+            warnings.warn(f"{error}; the weights of the last epoch are kept, not the best", stacklevel=2)
+            return False
         if checkpoint.get("run") != self._run:  # of another model that this Trainer has fitted before
             return False
         self.load_state_dict(checkpoint["state_dict"])
@@ -265,23 +279,16 @@ class Detector(pl.LightningModule, ABC):
 
         Raises:
             InputError: no such file.
-            ArtifactUnsafeError: the file holds anything but tensors and plain values.
+            ArtifactUnsafeError: the file is cut short, altered, or holds anything but tensors and plain values.
         """
+        checkpoint = read_checkpoint(path)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch comments on foreign files before it refuses them
-                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             tag, hparams = checkpoint["detector"], checkpoint["hyper_parameters"]
             detector: Detector = members("detectors", "Detector")[tag](**hparams)
             detector.on_load_checkpoint(checkpoint)
             detector.load_state_dict(checkpoint["state_dict"])
-        except FileNotFoundError:
-            raise InputError(f"no checkpoint at {path}") from None
-        except Exception as error:  # torch and the unpickler raise what they like on what they do not know
-            raise ArtifactUnsafeError(
-                f"{path} is not a checkpoint of a deepad detector, or holds more than tensors and plain values "
-                f"({type(error).__name__}): nothing in it was run"
-            ) from None
+        except Exception as error:  # whatever stands in it
+            raise unreadable(path, error) from None
         detector._resumed_rng = None  # this is no resumption: a later training starts where the caller is
         return detector.eval()
 
@@ -310,11 +317,6 @@ class Detector(pl.LightningModule, ABC):
             raise ValueError(f"the arrays are not those of a {cls.__name__} with these arguments")
         detector.load_state_dict(given, assign=True)
         return detector.to("cpu").eval()
-
-
-def best_checkpoint(folder: str | Path | None = None, *, last: bool = True) -> ModelCheckpoint:
-    """Keeps `best.ckpt` by validation loss, and `last.ckpt` to resume from; in the logger's folder if none is given."""
-    return ModelCheckpoint(folder, filename="best", monitor="val_loss", save_last=last, enable_version_counter=False)
 
 
 def plain_values(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -216,7 +216,8 @@ def _losses(folder: Path) -> tuple[list[float], list[float]]:
     losses: dict[str, dict[int, float]] = {"train_loss": {}, "val_loss": {}}
     for log in sorted(folder.glob("training*/metrics.csv")):
         with log.open(newline="") as file:
-            for row in csv.DictReader(file):
+            whole = (line for line in file if line.endswith("\n"))  # a kill may have cut off the last
+            for row in csv.DictReader(whole):
                 for name, by_epoch in losses.items():
                     if row.get(name):
                         by_epoch[int(row["epoch"])] = float(row[name])

@@ -98,8 +98,6 @@ def write_artifact(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            for left_by_a_kill in folder.glob(".writing-*"):
-                left_by_a_kill.unlink()
             for name, data in {**files, manifest: text}.items():
                 with replacing(folder / name) as file:
                     file.write(data)
