@@ -1,9 +1,10 @@
 # Every target sets up .venv first, with the tested versions of constraints.txt; PYTHON chooses the interpreter.
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint mutants coverage wheel clean
+.PHONY: demo test lint mutants fuzz coverage wheel clean
 
 demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
 	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
@@ -24,6 +25,12 @@ lint: $(READY)  ## style and types
 
 mutants: $(READY)  ## break the calibration in every known way: a test must notice each
 	$(BIN)/python scripts/mutants.py
+
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: $(READY)  ## hostile scorers and files for FUZZ_SECONDS each: a crash, a hang or too much memory fails
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python tests/fuzzing/fuzz_artifact.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzzing/fuzz_files.py --seconds $(FUZZ_SECONDS)
 
 coverage: $(READY)  ## which lines the tests reach
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml

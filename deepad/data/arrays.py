@@ -242,8 +242,8 @@ def read_idx(path: Path) -> NDArray[Any]:
         InputError: not an IDX file, cut short, or out of proportion to it.
     """
     with open_idx(path) as found:
-        parts = in_proportion(path, found.slices())
-        whole = np.concatenate([np.empty((0, *found.shape[1:]), found.dtype), *parts])
+        require_proportion(path, prod(found.shape) * found.dtype.itemsize)
+        whole = np.concatenate([np.empty((0, *found.shape[1:]), found.dtype), *found.slices()])
         return whole.astype(found.dtype, copy=False)
 
 

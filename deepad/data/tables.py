@@ -22,10 +22,12 @@ from deepad.data.arrays import (
     require_width,
 )
 from deepad.errors import InputError
-from deepad.frames import is_text
+from deepad.frames import is_text, listed
 
 TABLES = frozenset({".csv", ".parquet"})
 ARRAYS = frozenset({".npy", ".npz"})
+TEXT = 1 << 26
+"""Most bytes of text in a column of a batch: 16 KB a row."""
 LINE = 1 << 17
 """Most characters of the first line of a CSV file, as many as the field of one may have."""
 
@@ -100,13 +102,37 @@ def _columns(path: Path, label: str | None) -> Iterator[Any]:
 
 
 def _parquet(path: Path) -> Iterator[Any]:
+    """Row groups are believed, within bounds; a text of a megabyte that a million rows repeat is not written out."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         require_width(path, file.metadata.num_columns)
         groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
         require_proportion(path, max((group.total_byte_size for group in groups), default=0))
-        yield from file.iter_batches(BATCH)
+        schema = file.schema_arrow
+    text = {place: field.type for place, field in enumerate(schema) if is_text(field.type)}
+    with pq.ParquetFile(path, read_dictionary=[schema.names[place] for place in text]) as file:
+        for batch in file.iter_batches(BATCH):
+            columns = batch.columns
+            for place, kind in text.items():
+                columns[place] = _written_out(path, schema.names[place], columns[place], kind)
+            yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _written_out(path: Path, name: str, column: Any, kind: Any) -> Any:
+    """A column of text, of which the file may hold each value once."""
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type):
+        return column
+    size = pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    if size > TEXT:
+        raise InputError(
+            f"{path} holds {size} bytes of text in {len(column)} rows of {listed([name])}: drop that column"
+        )
+    return column.cast(kind)
 
 
 def _csv(path: Path, text: Collection[str]) -> Iterator[Any]:
@@ -123,9 +149,8 @@ def _csv(path: Path, text: Collection[str]) -> Iterator[Any]:
         guessed = reader.schema
     del reader  # which holds as much again as the next one
     # types are guessed from the first rows: whole numbers may turn to fractions, and empty columns to numbers, later
-    types = {
-        field.name: pa.float64() for field in guessed if is_number(field.type) and not pa.types.is_boolean(field.type)
-    }
+    numbers = [is_number(kind) and not pa.types.is_boolean(kind) for kind in guessed.types]
+    types = {name: pa.float64() for name, number in zip(guessed.names, numbers, strict=True) if number}
     types |= dict.fromkeys(text, pa.string())
     convert = arrow_csv.ConvertOptions(column_types=types)
     with arrow_csv.open_csv(path, read_options=options, parse_options=parse, convert_options=convert) as reader:

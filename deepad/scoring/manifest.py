@@ -158,6 +158,6 @@ def _calibration(held: dict[str, Any], scores: NDArray[Any]) -> AnyCalibration:
 
 
 def _sorted(scores: NDArray[Any], shared: dict[str, Any]) -> Calibration:
-    if (np.diff(scores) < 0).any():
+    if (scores[1:] < scores[:-1]).any():
         raise ValueError("calibration scores are not sorted")
     return Calibration.fit(scores, **shared)
