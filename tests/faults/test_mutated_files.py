@@ -20,12 +20,13 @@ from PIL import Image, PngImagePlugin
 from seeds import save_seeds
 from trial import outcome, require_one_line
 
+from deepad import Scorer
 from deepad.comparison.spec import read_yaml
 from deepad.data.arrays import HELD, SLICE, WIDEST
 from deepad.data.files import read_labels, read_samples
 from deepad.data.recordings import Reader, from_files
 from deepad.data.tables import read_table, record_batches, text_columns
-from deepad.errors import DeepadError, InputError
+from deepad.errors import ArtifactError, DeepadError, InputError
 
 randoms = st.randoms(use_true_random=False)
 
@@ -74,6 +75,19 @@ def test_a_scorer_changed_under_good_seals_is_refused_or_judges(seeds, place, ra
     write_files(place, mutated_scorer(random, *seeds[random.choice(sorted(seeds))]))
     with bounded(size_of(place)):
         outcome(place)
+
+
+@pytest.mark.parametrize("key", ["format", "schema", "deepad", "more"])
+@pytest.mark.parametrize(
+    "value", ["a\nb", "x" * 5000, ["\n" * 5000], 10**4000], ids=["lines", "long", "list", "number"]
+)
+def test_what_a_manifest_says_cannot_flood_a_message(seeds, place, key, value):
+    document, arrays = seeds["tiers"]
+    changed = {**document, "schema": 99} if key == "deepad" else {**document, f"{value}"[:5000]: 1}
+    write_files(place, sealed_files(changed if key == "more" else {**changed, key: value}, arrays))
+    with pytest.raises(ArtifactError) as caught:
+        Scorer.load(place)
+    require_one_line(caught.value)
 
 
 # ---- data files ----------------------------------------------------------------------------------------------------
