@@ -1,5 +1,6 @@
 # Every target sets up .venv first, with the tested versions of constraints.txt; PYTHON chooses the interpreter.
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 READY := .venv/.ready
 # tools that look at the environment from outside, in one of their own
@@ -30,6 +31,12 @@ mutants: $(READY)  ## break the calibration in every known way: a test must noti
 crash: $(READY)  ## kill commands at every write, flush and rename, then do what the next start says; takes long
 	$(BIN)/python tests/crash/harness.py
 	$(BIN)/python tests/crash/harness.py --terminate
+
+fuzz: export OMP_NUM_THREADS = 1
+fuzz: $(READY)  ## hostile scorers and files for FUZZ_SECONDS each: a crash, a hang or too much memory fails
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python tests/fuzzing/fuzz_artifact.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzzing/fuzz_files.py --seconds $(FUZZ_SECONDS)
 
 coverage: $(READY)  ## which lines the tests reach
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-report=xml

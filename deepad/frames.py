@@ -277,5 +277,6 @@ def several(given: Any) -> list[Any]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    """The first names, and how many more there are; of one that would not fit into a line of text its beginning."""
+    shown = ("".join(c if c.isprintable() else "?" for c in name[:60]) + "..." * (len(name) > 60) for name in names[:6])
+    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -12,7 +12,7 @@ Categories are read from CSV as they are written, so a row means the same whatev
 """
 
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,8 +25,10 @@ from pyarrow.compute import replace_substring_regex
 from tqdm import tqdm
 
 from deepad.channels import SeriesSchema
-from deepad.data.files import ARRAYS, BATCH, TABLES, find_tables, read_samples, read_table, record_batches
+from deepad.data.arrays import BATCH
+from deepad.data.files import read_samples
 from deepad.data.recordings import FILES, Reader
+from deepad.data.tables import ARRAYS, TABLES, find_tables, read_table, record_batches
 from deepad.data.windows import StepRule
 from deepad.errors import InputError, naming
 from deepad.frames import listed
@@ -117,11 +119,9 @@ def _rows(
     """Encoded rows of a table by the names of its columns, or of an array by position."""
     suffix = path.suffix.lower()
     counted = all(column.name[0:1] == "x" and column.name[1:].isdecimal() for column in schema.columns)
-    if suffix in ARRAYS and counted:
-        batches: Iterable[pa.Table] = [read_table(path, label=label)]
-    elif suffix in TABLES:
+    if suffix in TABLES or (suffix in ARRAYS and counted):
         text = {column.name for column in schema.columns if column.kind == "category"}
-        batches = (pa.Table.from_batches([batch]) for batch in record_batches(path, text=text))
+        batches = (pa.Table.from_batches([batch]) for batch in record_batches(path, label=label, text=text))
     else:
         if ignore:
             raise InputError(f"{path} holds encoded rows, whose columns have no names to --ignore: leave it out")

@@ -122,7 +122,7 @@ def report(folder: Path, *, explore: bool = False) -> str:
         metrics = json.loads((folder / "metrics.json").read_text())
         table = pyarrow.parquet.read_table(folder / "scores.parquet")
         y, source = table["y"].to_numpy(), table["source"].to_pylist()
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder} holds no finished run of this version (metrics.json, scores.parquet): {error}"
         ) from None

@@ -86,7 +86,7 @@ def read_cell(path: Path) -> dict[str, Any] | None:
         kept = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a cell of a comparison ({error}): remove it") from None
     if not isinstance(kept, dict) or not {"cell", "digest", "error"} <= kept.keys():
         raise InputError(f"{path} is not a cell of a comparison: remove it")

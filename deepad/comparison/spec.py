@@ -42,7 +42,7 @@ def read_yaml(path: str | Path) -> Any:
         return yaml.load(Path(path).read_text(), _UniqueKeys)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not the YAML of a comparison: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from deepad.channels import Duplicates, Missing, SeriesSchema, Timeline
 from deepad.clock import Index, interval_of, nanoseconds, time_column, times_of
-from deepad.data.files import TABLES, find_tables, read_array, read_table
+from deepad.data.arrays import read_array
+from deepad.data.tables import TABLES, find_tables, read_table
 from deepad.errors import InputError, naming
 from deepad.frames import is_anomaly, kind_of, listed, require_frame
 
@@ -161,7 +162,7 @@ class Reader:
             known = json.loads(path.read_text())
             found = next((known[key] for key in known if key == name or key.endswith("/" + name)), None)
             pairs = [] if found is None else [(start, end) for start, end in found]
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} is not the JSON of intervals by recording: {str(error)[:100]}") from None
         if found is None:
             raise InputError(f"{path} has no intervals for {name}: it has {listed(list(known))}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deepad.data.base import DataModule, Index, Rows, Splits, deal, require_size
-from deepad.data.files import find_tables, read_table, text_columns
+from deepad.data.tables import find_tables, read_table, text_columns
 from deepad.errors import InputError
 from deepad.frames import is_anomaly, listed, require_frame, several
 from deepad.schema import TableSchema

@@ -193,9 +193,7 @@ class Detector(pl.LightningModule, ABC):
         loop.epoch_loop.val_loop.setup_data()
         train, val = self.trainer.train_dataloader, self.trainer.val_dataloaders
         if val is None:
-            raise InputError(
-                "no validation data: training stops on the normal validation loss, so give val_dataloaders"
-            )
+            raise InputError("no validation data: training stops on the loss of normal ones, give val_dataloaders")
         loaders = [train, *(val if isinstance(val, list) else [val])]
         rows = [fingerprint_loader(loader, self.shape) for loader in loaders]
         if len(rows[0]) < 2:

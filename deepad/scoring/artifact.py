@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from deepad.atomic import replacing
 from deepad.errors import ArtifactCorruptError, ArtifactError, ArtifactUnsafeError, ArtifactVersionError, InputError
+from deepad.frames import listed
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -146,20 +147,21 @@ def read_artifact(
         raise ArtifactError(f"{folder} holds no {manifest}: it is not a deepad artifact of this kind")
     document = _parse(_read_file(folder / manifest, MANIFEST_LIMIT), folder / manifest)
     if document.get("format") != format:
-        raise ArtifactCorruptError(f"{folder / manifest} declares format {document.get('format')!r}, not {format!r}")
+        declared = str(document.get("format"))[:60]
+        raise ArtifactCorruptError(f"{folder / manifest} declares format {declared!r}, not {format!r}")
     schema = document.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise ArtifactCorruptError(f"{folder / manifest} declares schema {schema!r}, which is not a version")
+        raise ArtifactCorruptError(f"{folder / manifest} declares schema {str(schema)[:60]!r}, which is not a version")
     if schema > SCHEMA:
         raise ArtifactVersionError(
-            f"{folder} has schema {schema}, this deepad reads up to {SCHEMA}: install the deepad that wrote it "
-            f"({str(document.get('deepad'))[:40]}) or newer"
+            f"{folder} has schema {str(schema)[:60]}, this deepad reads up to {SCHEMA}: install the deepad that wrote "
+            f"it ({listed([str(document.get('deepad'))])}) or newer"
         )
     later = {key: value for version, new in (added or {}).items() if version > schema for key, value in new.items()}
     expected = (keys | {"format", "schema", "payloads", "sha256"}) - later.keys()
     if document.keys() != expected:
         odd = sorted(document.keys() ^ expected)
-        raise ArtifactCorruptError(f"{folder / manifest} has missing or unknown keys: {', '.join(odd)[:200]}")
+        raise ArtifactCorruptError(f"{folder / manifest} has missing or unknown keys: {listed(odd)}")
     try:
         whole = document == sealed(document)
     except ValueError:  # a text that is none

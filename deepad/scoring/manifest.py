@@ -205,6 +205,6 @@ def _calibration(document: dict[str, Any], arrays: dict[str, dict[str, NDArray[A
 
 
 def _sorted(scores: NDArray[Any], shared: dict[str, Any]) -> Calibration:
-    if (np.diff(scores) < 0).any():
+    if (scores[1:] < scores[:-1]).any():
         raise ValueError("calibration scores are not sorted")
     return Calibration.fit(scores, **shared)

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deepad.data.files import BATCH, read_labels, read_samples, read_table, record_batches, text_columns
-from deepad.data.images import read_idx
+from deepad.data.arrays import BATCH, read_idx
+from deepad.data.files import read_labels, read_samples
+from deepad.data.tables import read_table, record_batches, text_columns
 from deepad.errors import DeepadError, InputError
 from deepad.scoring.inputs import as_samples
 
@@ -641,7 +642,7 @@ def test_an_idx_file_cut_short_anywhere_or_too_long_is_refused(tmp_path, compres
         with pytest.raises(InputError):
             read_idx(path)
     path.write_bytes(compress(whole + b"\0"))
-    with pytest.raises(InputError, match="announces 6 values of 1 bytes but holds 7 bytes"):
+    with pytest.raises(InputError, match=r"announces 6 values of 1 bytes but holds (7 bytes|more)"):
         read_idx(path)
 
 

@@ -12,7 +12,7 @@ from test_data_contract import check_contract
 from deepad import Scorer
 from deepad.baselines import KNearestNeighbors
 from deepad.data import Table
-from deepad.data.files import read_table
+from deepad.data.tables import read_table
 from deepad.errors import DataLeakError, InputError, InsufficientCalibrationError
 from deepad.schema import TableSchema
 
@@ -430,7 +430,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path, name, content, message):
         ({"X": np.zeros(9), "y": np.zeros(9)}, "a table has numbers of shape"),
         ({"X": np.zeros((0, 2)), "y": np.zeros(0)}, "a table has numbers of shape"),
         ({"X": np.full((9, 2), "a"), "y": np.zeros(9)}, "a table has numbers of shape"),
-        ({"X": np.full((9, 2), None), "y": np.zeros(9)}, "cannot read"),
+        ({"X": np.full((9, 2), None), "y": np.zeros(9)}, "holds no numbers or text in 'X.npy', but objects"),
     ],
 )
 def test_arrays_that_are_no_table_are_refused(tmp_path, arrays, message):
