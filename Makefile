@@ -6,7 +6,7 @@ READY := .venv/.ready
 # tools that look at the environment from outside, in one of their own
 AUDIT := .venv/audit
 
-.PHONY: demo test lint mutants fuzz crash soak coverage audit sbom wheel clean
+.PHONY: demo test lint mutants faults fuzz crash soak coverage audit sbom wheel clean
 
 demo: $(READY)  ## the main job on scikit-learn's handwritten digits: train, calibrate, judge, score files
 	$(BIN)/deepad fit --config configs/digits-dense.yaml --run runs/demo --overwrite
@@ -31,6 +31,10 @@ mutants: $(READY)  ## break the calibration in every known way: a test must noti
 crash: $(READY)  ## kill commands at every write, flush and rename, then do what the next start says; takes long
 	$(BIN)/python tests/crash/harness.py
 	$(BIN)/python tests/crash/harness.py --terminate
+
+faults: export OMP_NUM_THREADS = 1
+faults: $(READY)  ## the tests that hold each fault of docs/reliability.md, counted
+	$(BIN)/python scripts/faults.py
 
 fuzz: export OMP_NUM_THREADS = 1
 fuzz: $(READY)  ## hostile scorers and files for FUZZ_SECONDS each: a crash, a hang or too much memory fails
