@@ -336,6 +336,17 @@ def test_a_parquet_file_that_unpacks_to_far_more_is_refused_unread(tmp_path):
         as_tables(tmp_path / "x.parquet")
 
 
+def test_a_parquet_file_that_announces_a_million_columns_is_refused_unread(tmp_path):
+    data = TABLES["t.parquet"]
+    (length,) = struct.unpack("<I", data[-8:-4])
+    body, footer = data[: -8 - length], data[-8 - length : -8]
+    assert footer[2] == 0x19  # a list follows, of the columns: their number and type in the next byte
+    footer = footer[:3] + b"\xfc\xc0\x84\x3d" + footer[4:]
+    (tmp_path / "x.parquet").write_bytes(body + footer + struct.pack("<I", len(footer)) + b"PAR1")
+    with bounded(0), pytest.raises(InputError, match="cannot read"):
+        as_tables(tmp_path / "x.parquet")
+
+
 def test_a_long_text_that_many_rows_share_is_not_written_out(tmp_path):
     shared = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4096, np.int32)), ["x" * (1 << 20), "y"])
     pq.write_table(pa.table({"a": shared}), tmp_path / "x.parquet", store_schema=False)
