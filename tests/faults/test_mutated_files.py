@@ -77,6 +77,15 @@ def test_a_scorer_changed_under_good_seals_is_refused_or_judges(seeds, place, ra
         outcome(place)
 
 
+def test_a_score_that_overflows_downwards_is_finite(seeds, place):
+    document, arrays = seeds["IQRDistance"]
+    arrays = {**arrays, "model": {**arrays["model"], "spread": np.full(3, 1e-320)}}
+    write_files(place, sealed_files(document, arrays))
+    model = arrays["model"]
+    inside, outside = (model["low"] + model["high"]) / 2, model["high"] + 1
+    assert Scorer.load(place)(np.stack([inside, outside])).score.tolist() == [np.finfo(np.float64).min, np.inf]
+
+
 @pytest.mark.parametrize("key", ["format", "schema", "deepad", "more"])
 @pytest.mark.parametrize(
     "value", ["a\nb", "x" * 5000, ["\n" * 5000], 10**4000], ids=["lines", "long", "list", "number"]
