@@ -1,6 +1,6 @@
 """Runs the tests that hold each fault of docs/reliability.md, and counts: `make faults`.
 
-    python scripts/faults.py
+python scripts/faults.py
 """
 
 import re

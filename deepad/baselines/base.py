@@ -27,6 +27,8 @@ Rows = NDArray[np.float64]
 BLOCK = 256
 LARGEST = 1e100
 """Largest size of a scaled value: squares of larger ones overflow."""
+LOWEST = np.finfo(np.float64).min
+"""Lowest score: what overflows upwards is infinite, downwards it is this."""
 
 
 class Baseline(ABC):
@@ -103,7 +105,7 @@ class Baseline(ABC):
             InputError: samples of another shape, or values that are not finite numbers.
             NotFittedError: before `fit`.
         """
-        return self._of_blocks(self._score, x)
+        return np.maximum(self._of_blocks(self._score, x), LOWEST)
 
     def contributions(self, x: Array) -> Rows:
         """How much each part of samples (N, *shape) adds to their score: (N, *shape).

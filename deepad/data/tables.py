@@ -106,15 +106,18 @@ def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    size = path.stat().st_size
+    # room is made at once for as many entries as are announced; those there can be many of take more bytes than this
+    bounds = {"thrift_string_size_limit": size, "thrift_container_size_limit": min(64 + size // 4, 1_000_000)}
+    with pq.ParquetFile(path, **bounds) as file:
         require_width(path, file.metadata.num_columns)
         groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
         require_proportion(path, max((group.total_byte_size for group in groups), default=0))
         schema = file.schema_arrow
     text = {place: field.type for place, field in enumerate(schema) if is_text(field.type)}
     # column chunks are read piece by piece, not a row group at a time, which may be the whole file
-    pieces = {"pre_buffer": False, "buffer_size": 1 << 14}
-    with pq.ParquetFile(path, read_dictionary=[schema.names[place] for place in text], **pieces) as file:
+    how = {"read_dictionary": [schema.names[place] for place in text], "pre_buffer": False, "buffer_size": 1 << 14}
+    with pq.ParquetFile(path, **how, **bounds) as file:
         for batch in file.iter_batches(BATCH):
             columns = batch.columns
             for place, kind in text.items():

@@ -77,6 +77,15 @@ def test_a_scorer_changed_under_good_seals_is_refused_or_judges(seeds, place, ra
         outcome(place)
 
 
+def test_a_score_that_overflows_downwards_is_finite(seeds, place):
+    document, arrays = seeds["IQRDistance"]
+    arrays = {**arrays, "model": {**arrays["model"], "spread": np.full(3, 1e-320)}}
+    write_files(place, sealed_files(document, arrays))
+    model = arrays["model"]
+    inside, outside = (model["low"] + model["high"]) / 2, model["high"] + 1
+    assert Scorer.load(place)(np.stack([inside, outside])).score.tolist() == [np.finfo(np.float64).min, np.inf]
+
+
 @pytest.mark.parametrize("key", ["format", "schema", "deepad", "more"])
 @pytest.mark.parametrize(
     "value", ["a\nb", "x" * 5000, ["\n" * 5000], 10**4000], ids=["lines", "long", "list", "number"]
@@ -333,6 +342,17 @@ def test_a_parquet_file_that_unpacks_to_far_more_is_refused_unread(tmp_path):
     pq.write_table(table, tmp_path / "x.parquet", use_dictionary=False, compression="zstd", row_group_size=len(table))
     del table
     with bounded(0), pytest.raises(InputError, match="more than 100 times"):
+        as_tables(tmp_path / "x.parquet")
+
+
+def test_a_parquet_file_that_announces_a_million_columns_is_refused_unread(tmp_path):
+    data = TABLES["t.parquet"]
+    (length,) = struct.unpack("<I", data[-8:-4])
+    body, footer = data[: -8 - length], data[-8 - length : -8]
+    assert footer[2] == 0x19  # a list follows, of the columns: their number and type in the next byte
+    footer = footer[:3] + b"\xfc\xc0\x84\x3d" + footer[4:]
+    (tmp_path / "x.parquet").write_bytes(body + footer + struct.pack("<I", len(footer)) + b"PAR1")
+    with bounded(0), pytest.raises(InputError, match="cannot read"):
         as_tables(tmp_path / "x.parquet")
 
 

@@ -10,8 +10,8 @@ from deepad.errors import ArtifactError, CalibrationMismatchError, DeepadError
 from deepad.schema import TableSchema
 from deepad.scoring.grouping import GIVEN
 
-LARGEST = 100_000
-"""Most values of a sample that is made up here."""
+LARGEST = 1000
+"""Most values of a sample that is made up here: 256 of them are scored at once."""
 
 
 def inputs_of(scorer, rows=3):
