@@ -362,7 +362,7 @@ def require_ended(work, status, said):
     assert not list(Path().rglob(".writing-*"))
 
 
-def try_points(name, base, most=None, quiet=False, how=signal.SIGKILL, mixed=False):
+def try_points(name, base, most=None, quiet=False, signals=(signal.SIGKILL,)):
     """Kill a workload at each of its points, or at so many that are spread evenly; what became of it, in numbers."""
     work, here, started = WORKLOADS[name], base / "now", time.perf_counter()
     before = base / "before"
@@ -387,7 +387,7 @@ def try_points(name, base, most=None, quiet=False, how=signal.SIGKILL, mixed=Fal
     failed = []
     for point in tqdm(chosen, desc=name, unit=" points", disable=quiet):
         restore()
-        POINTS.signal = signal.SIGTERM if mixed and work.is_command and chosen.index(point) % 2 else how
+        POINTS.signal = signals[chosen.index(point) % len(signals)] if work.is_command else signal.SIGKILL
         status, said, _ = child(work.act, deadly=point)
         try:
             require_ended(work, status, said)
@@ -412,7 +412,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="a JSON document a line")
     options = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    how = signal.SIGTERM if options.terminate else signal.SIGKILL
+    signals = [signal.SIGTERM if options.terminate else signal.SIGKILL]
     warm()
     good = True
     with tempfile.TemporaryDirectory() as base:
@@ -420,7 +420,9 @@ def main():
             if options.terminate and not WORKLOADS[name].is_command:
                 continue
             place = Path(base).resolve() / str(i)
-            found = try_points(name, place, options.sample, options.json, how, options.mixed)
+            if options.mixed:  # the first in one workload, the last in the next
+                signals = [signal.SIGKILL, signal.SIGTERM][:: 1 if i % 2 == 0 else -1]
+            found = try_points(name, place, options.sample, options.json, signals)
             os.chdir(base)
             good = good and not found["failed"]
             survived = found["tried"] - len(found["failed"])
