@@ -1,7 +1,7 @@
 """Scorers that earlier versions wrote are read, decide the same, and can be saved again.
 
 A folder of `tests/artifacts` holds a scorer, what it judged (`x.npy`, and `groups.npy` where there are groups) and what
-was said then (`verdict.json`); `keep.py` writes those of a new schema.
+was said then (`verdict.json`); `tests/keep_artifacts.py` writes those of a new schema.
 """
 
 import json
@@ -36,7 +36,7 @@ def test_scorers_of_every_schema_since_the_third_are_kept():
 def test_a_scorer_of_every_model_is_kept_as_this_version_writes_it():
     kept = {manifest(folder / "scorer")["model"]["tag"] for folder in ARTIFACTS if f"schema-{SCHEMA}-" in folder.name}
     every = {**members("detectors", "Detector"), **members("baselines", "Baseline"), **COMPOSED}
-    assert kept == set(every), "run tests/artifacts/keep.py"
+    assert kept == set(every), "run tests/keep_artifacts.py"
 
 
 @every

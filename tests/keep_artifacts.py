@@ -1,6 +1,6 @@
 """Keeps a scorer of every model, as this version writes it: in all versions to come it must judge as it does now.
 
-    PYTHONPATH=tests:tests/scoring python tests/artifacts/keep.py
+    PYTHONPATH=tests:tests/scoring python tests/keep_artifacts.py
 
 Run it when the schema has changed. A folder that is there is never written again.
 """
@@ -19,12 +19,12 @@ from deepad.schema import TableSchema
 from deepad.scoring.artifact import SCHEMA
 from deepad.scoring.eventrule import EventRule
 
-HERE = Path(__file__).parent
+ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
 def keep(name, scorer, x, groups=None):
     """Keep a scorer with what it judged and what it said."""
-    folder = HERE / f"schema-{SCHEMA}-{name}"
+    folder = ARTIFACTS / f"schema-{SCHEMA}-{name}"
     if folder.exists():
         return
     scorer.save(folder / "scorer")
