@@ -79,12 +79,12 @@ def _member(kind, x):
 
 
 def save_seeds(folder):
-    """Save all of them below a folder; their folders by name. Those of earlier versions are saved as this one does."""
+    """Save all of them below a folder; their folders by name. Those of an earlier schema are saved as this version does."""
     x = np.random.default_rng(0).normal(size=(600, 5))
     scorers = {name: make(x) for name, make in FITTED.items()}
     kinds = {name: kind for name, kind in members("baselines", "Baseline").items() if name != "ConstantScore"}
     scorers |= {name: _member(kind, x[:120, :3]) for name, kind in kinds.items()}
-    scorers |= {path.name.split("-")[-1]: Scorer.load(path / "scorer") for path in sorted(KEPT.iterdir())}
+    scorers |= {path.name.split("-")[-1]: Scorer.load(path / "scorer") for path in sorted(KEPT.glob("schema-3-*"))}
     for name, scorer in scorers.items():
         scorer.save(Path(folder) / name)
     return {name: Path(folder) / name for name in scorers}
