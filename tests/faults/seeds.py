@@ -79,7 +79,7 @@ def _member(kind, x):
 
 
 def save_seeds(folder):
-    """Save all of them below a folder; their folders by name. Those of an earlier schema are saved as this version does."""
+    """Save all of them below a folder, those of an earlier schema as this version does; their folders by name."""
     x = np.random.default_rng(0).normal(size=(600, 5))
     scorers = {name: make(x) for name, make in FITTED.items()}
     kinds = {name: kind for name, kind in members("baselines", "Baseline").items() if name != "ConstantScore"}
