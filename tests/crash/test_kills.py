@@ -11,7 +11,7 @@ import pytest
 HARNESS = Path(__file__).with_name("harness.py")
 
 
-WORKLOADS = ["fit", "calibrate", "save", "score to .csv", "score to .parquet", "compare"]
+WORKLOADS = ["fit", "calibrate", "score to .csv", "score to .parquet", "compare"]
 
 
 @pytest.fixture(scope="module", name="tried")

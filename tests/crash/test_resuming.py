@@ -97,18 +97,6 @@ def test_a_run_that_was_moved_goes_on_to_the_same_weights_and_takes_nothing_from
     assert read_checkpoint(cut / "checkpoints" / "best.ckpt")["epoch"] == 1
 
 
-def test_a_copy_of_a_run_does_not_read_the_one_that_it_was_copied_from(broken_off, whole, tmp_path, capsys):
-    shutil.copytree(broken_off, tmp_path / "copy")
-    best = broken_off / "checkpoints" / "best.ckpt"
-    before = best.read_bytes()
-    try:
-        damage(best, "cut short")
-        assert go_on(tmp_path / "copy") == 0
-    finally:
-        best.write_bytes(before)
-    assert json.loads(capsys.readouterr().out)["id"] == whole["id"]
-
-
 @pytest.mark.parametrize("how", ["missing", "altered"])
 def test_a_last_checkpoint_that_cannot_be_read_is_replaced_by_the_one_before_to_the_same_end(cut, whole, how, capsys):
     damage(cut / "checkpoints" / "last.ckpt", how)
