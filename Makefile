@@ -28,9 +28,9 @@ lint: $(READY)  ## style and types
 mutants: $(READY)  ## break the calibration in every known way: a test must notice each
 	$(BIN)/python scripts/mutants.py
 
-crash: $(READY)  ## kill commands at every write, flush and rename, then do what the next start says; takes long
-	$(BIN)/python tests/crash/harness.py
-	$(BIN)/python tests/crash/harness.py --terminate
+crash: $(READY)  ## kill commands at every write, flush and rename, or at CRASH_POINTS of them, then do what the next start says
+	$(BIN)/python tests/crash/harness.py $(if $(CRASH_POINTS),--sample $(CRASH_POINTS))
+	$(BIN)/python tests/crash/harness.py --terminate $(if $(CRASH_POINTS),--sample $(CRASH_POINTS))
 
 faults: export OMP_NUM_THREADS = 1
 faults: $(READY)  ## the tests that hold each fault of docs/reliability.md, counted

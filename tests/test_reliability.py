@@ -10,7 +10,7 @@ ROWS = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (.+?) \|$", PAGE, re.MULTILIN
 
 
 @cache
-def tests_of(file):
+def names_in(file):
     return set(re.findall(r"^def (test_\w+)", (HERE / file).read_text(), re.MULTILINE))
 
 
@@ -23,4 +23,4 @@ def test_every_test_that_holds_a_fault_exists():
         proofs = re.findall(r"`([\w/]+\.py)::(test_\w+)`", held_by)
         assert proofs, f"nothing holds fault {number}"
         for file, name in proofs:
-            assert name in tests_of(file), f"fault {number}: {file} has no {name}"
+            assert name in names_in(file), f"fault {number}: {file} has no {name}"
