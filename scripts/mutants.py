@@ -46,6 +46,7 @@ MUTANTS = {
             "[] if True else", "scorer_of_events"),
     "M15": ("slot budget without + M", "ranks", "(k - 1 + slots) / (blocks + 1) <= budget",
             "k / (blocks + 1) <= budget", "guarantee events"),
+    "M16": ("range of alarms of another rank", "counts", "hypergeom.sf(k - 1,", "hypergeom.sf(k,", "counts guarantee"),
 }  # fmt: skip
 
 
