@@ -132,6 +132,11 @@ class StandardizeState:
         values[finite[full:]] = _standardized(values[finite[full:]], np.array(lows), np.array(middles))
         return values
 
+    def __copy__(self) -> "StandardizeState":
+        other = StandardizeState(self.rule)
+        other._window, other._sorted = self._window.copy(), self._sorted.copy()
+        return other
+
     def to_state(self) -> dict[str, NDArray[np.float64]]:
         """The scores of the window (<= window,), oldest first; `RollingStandardize.from_state` goes on from them."""
         return {"window": np.array(self._window, np.float64)}

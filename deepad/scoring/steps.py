@@ -5,6 +5,7 @@ together by a rule (`deepad.data.windows`). Memory is the series, its scores and
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,12 @@ class StepScorer:
         """Scores of the steps that were still waiting for their future; nothing may be pushed after."""
         return self._tell(self._windows.seen)
 
+    def __copy__(self) -> "StepScorer":
+        other = object.__new__(StepScorer)
+        vars(other).update(vars(self))
+        other._windows, other._transforms = copy(self._windows), [copy(part) for part in self._transforms]
+        return other
+
     def to_state(self) -> dict[str, NDArray[Any]]:
         """What is remembered of the steps so far, as arrays; `from_state` goes on from them with the same bits."""
         windows = self._windows
@@ -85,18 +92,26 @@ class StepScorer:
         context, errors, counts = (arrays.pop(name) for name in kinds)
         if counts.shape != (4,) or counts.dtype.kind != "i" or (counts < 0).any():
             raise ValueError("the counts of a stream are four whole numbers")
+        if context.dtype.kind != "f" or errors.dtype != np.float64:
+            raise ValueError("steps and errors of a stream are floats")
         seen, made, told, first = counts.tolist()
         begun = len(context) == seen - made * rule.stride < rule.window_size
         if context.shape[1:] != model.shape[1:] or not begun or errors.shape[1:] != scorer._errors.shape[1:]:
             raise ValueError("this is the state of a stream of other steps, or of another rule")
-        if len(errors) != made - first or not told <= seen or not np.isfinite(context).all() or np.isnan(errors).any():
-            raise ValueError("the parts of the state do not belong together")
+        gone = min(max(0, -(-(told - rule.window_size + 1) // rule.stride)), made)
+        behind = told == seen if rule.causal else seen - told <= rule.window_size + rule.stride
+        if (first, len(errors)) != (gone, made - gone) or not 0 <= told <= seen or not behind:
+            raise ValueError("the counts of the state do not belong together")
+        if not np.isfinite(context).all() or np.isnan(errors).any() or np.isneginf(errors).any():
+            raise ValueError("the steps or errors of the state are not finite")
         scorer._windows.resume(context.copy(), seen, made)
         scorer._errors, scorer._first, scorer.told = errors.copy(), first, told
         for place, part in enumerate([] if events is None else events.parts()):
             prefix = f"transform{place}."
-            own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-            scorer._transforms[place] = part.from_state(own)
+            own = [name for name in arrays if name.startswith(prefix)]
+            scorer._transforms[place] = part.from_state({name.removeprefix(prefix): arrays.pop(name) for name in own})
+        if arrays:
+            raise ValueError(f"the state has arrays that no stream has: {', '.join(sorted(arrays))[:80]}")
         return scorer
 
     def _score(self, block: NDArray[np.generic]) -> Scores:

@@ -8,9 +8,13 @@ a new stretch begins, with its warm-up.
 `save` writes what is remembered (a window of raw steps, and the scores that standardisation and persistence look back
 on), atomically, under the id of the scorer: after a crash it is that of some earlier moment, from which the same steps
 give the same verdicts, bit for bit.
+
+Steps are values as the model takes them: what a schema does to recordings (missing values held, columns by name) is
+done before. A single id far in the future leaves out all that follow: look at `repeated`.
 """
 
 import threading
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepad.errors import CalibrationMismatchError, InputError
+from deepad.frames import as_frame
 from deepad.scoring.artifact import canonical_json, read_artifact, sha256, write_artifact
 from deepad.scoring.inputs import as_samples
 from deepad.scoring.manifest import describing
@@ -34,7 +39,8 @@ class Watch:
 
     Args:
         scorer: of the steps of a series, with a causal rule, pooled.
-        gap: largest difference between the ids of steps that follow each other.
+        gap: largest difference between the ids of steps that follow each other, in their unit: with times in
+            nanoseconds that is more than the sampling interval.
 
     Attributes:
         last: id of the last step that was judged; None before the first.
@@ -64,51 +70,60 @@ class Watch:
         """Judge the next steps.
 
         Args:
-            steps: (n, C), raw units, finite; n may be 0.
+            steps: array or tensor (n, C), raw units, finite, channels in the order of the training; n may be 0.
             ids: (n,) whole numbers; those that follow the last if not given, which notices no repetition.
 
         Returns:
             The verdict on the steps that are new, and which of the n these are.
 
         Raises:
-            InputError: steps or ids that cannot be used; nothing has changed then.
+            InputError: steps or ids that cannot be used.
+
+        Whatever is raised, nothing has changed then: the same steps can be pushed again.
         """
+        if as_frame(steps) is not None:
+            raise InputError("a watch takes arrays (n, C): take the channels of a data frame in their order")
         x = np.asarray(as_samples(steps, self.scorer.model.shape[1:]), np.float64)
         with self._lock:
-            begin = 0 if self.last is None else self.last + 1
-            numbers = np.arange(begin, begin + len(x)) if ids is None else np.asarray(ids)
-            whole = numbers.dtype.kind in "iu" and (numbers <= np.iinfo(np.int64).max).all()
-            if numbers.shape != (len(x),) or (len(x) and not whole):
-                raise InputError(
-                    f"ids must be one whole number of 64 bits a step, ({len(x)},), got {numbers.dtype} {numbers.shape}"
-                )
-            numbers = numbers.astype(np.int64)
+            numbers = self._numbered(x, ids)
             new = self._new(numbers)
-            scores = [np.empty(0), *self._scores(x[new], numbers[new])]
+            stretch, scores, begun = self._scores(x[new], numbers[new])
+            verdict = self.scorer.judge(scores)
+            self._stretch, self.stretches = stretch, self.stretches + begun
             self.judged, self.repeated = self.judged + int(new.sum()), self.repeated + int((~new).sum())
-            return self.scorer.judge(np.concatenate(scores)), new
+            self.last = int(numbers[new][-1]) if new.any() else self.last
+            return verdict, new
+
+    def _numbered(self, x: NDArray[np.float64], ids: ArrayLike | None) -> NDArray[np.int64]:
+        """The ids (n,) of steps, as they were given or as they follow the last."""
+        begin = 0 if self.last is None else self.last + 1
+        numbers = np.arange(begin, begin + len(x)) if ids is None else np.asarray(ids)
+        whole = numbers.dtype.kind in "iu" and (numbers <= np.iinfo(np.int64).max).all()
+        if numbers.shape != (len(x),) or (len(x) and not whole):
+            raise InputError(
+                f"ids must be one whole number of 64 bits a step, ({len(x)},), got {numbers.dtype} {numbers.shape}"
+            )
+        return numbers.astype(np.int64)
 
     def _new(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which ids are above all before them."""
-        least = np.iinfo(np.int64).min if self.last is None else self.last
-        highest = np.maximum.accumulate(np.append(least, ids))[:-1]
-        return ids > highest if self.last is not None else (ids > highest) | (np.arange(len(ids)) == 0)
+        highest = np.maximum.accumulate(ids)
+        new = np.append(True, ids[1:] > highest[:-1])[: len(ids)]
+        return new if self.last is None else new & (ids > self.last)
 
-    def _scores(self, x: NDArray[np.float64], ids: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-        """Scores of new steps, stretch by stretch."""
+    def _scores(self, x: NDArray[np.float64], ids: NDArray[np.int64]) -> tuple[StepScorer, NDArray[np.float64], int]:
+        """The stretch after new steps, their scores, and how many stretches begin with them."""
         if not len(x):
-            return []
-        before = np.append(ids[0] - 1 if self.last is None else self.last, ids[:-1])
-        breaks = np.flatnonzero(ids - before > self.gap)
-        self.stretches = max(self.stretches, 1)
-        found = []
-        for place, part in enumerate(np.split(x, breaks)):
-            if place:
-                self._stretch = self._begin()
-                self.stretches += 1
-            found.append(self._stretch.push(part))
-        self.last = int(ids[-1])
-        return found
+            return self._stretch, np.empty(0), 0
+        before = np.append(ids[0] if self.last is None else self.last, ids[:-1])
+        apart = ids.astype(np.uint64) - before.astype(np.uint64)  # they grow: right beyond int64, too
+        first, *others = np.split(x, np.flatnonzero(apart > self.gap))
+        stretch = copy(self._stretch)  # one that fails leaves it as it was
+        scores = [stretch.push(first)]
+        for part in others:
+            stretch = self._begin()
+            scores.append(stretch.push(part))
+        return stretch, np.concatenate(scores), len(others) + (self.last is None)
 
     def _begin(self) -> StepScorer:
         return StepScorer(self.scorer.model, self.scorer.steps, self.scorer.events)  # type: ignore[arg-type]
@@ -143,9 +158,12 @@ class Watch:
         with describing(folder):
             watch = cls(scorer, gap=document["gap"])
             numbers = [document[name] for name in _COUNTS]
-            if any(type(n) is not int or n < 0 for n in numbers) or type(document["last"]) not in (int, type(None)):
+            last = document["last"]
+            if any(type(n) is not int or n < 0 for n in numbers) or type(last) not in (int, type(None)):
                 raise ValueError("counts and ids are whole numbers")
-            watch.last, (watch.judged, watch.repeated, watch.stretches) = document["last"], numbers
+            if last is not None and abs(last) >= 1 << 63:
+                raise ValueError("an id has 64 bits")
+            watch.last, (watch.judged, watch.repeated, watch.stretches) = last, numbers
             watch._stretch = StepScorer.from_state(scorer.model, scorer.steps, scorer.events, arrays["state"])  # type: ignore[arg-type]
         return watch
 

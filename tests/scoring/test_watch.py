@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from conftest import within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +20,7 @@ from deepad import Scorer
 from deepad.baselines import MeanDistance, PCAResidual
 from deepad.data.windows import StepRule, windows_of
 from deepad.errors import ArtifactCorruptError, ArtifactError, ArtifactUnsafeError, CalibrationMismatchError, InputError
-from deepad.scoring.artifact import canonical_json, sealed
+from deepad.scoring.artifact import canonical_json, sealed, write_artifact
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.watch import MANIFEST, Watch
 
@@ -265,21 +268,152 @@ def test_killed_at_any_step_of_saving_it_goes_on_with_the_same_verdicts(scorers,
     assert sorted(path.name.split("-")[0] for path in (tmp_path / "state").iterdir()) == ["state", MANIFEST]
 
 
-def test_the_script_saves_its_state_when_it_is_ended_and_goes_on(scorers, tmp_path):
-    scorer, x = scorers[0], series(60, 12)
-    scorer.save(tmp_path / "scorer")
+def test_a_data_frame_is_refused_and_not_taken_by_position(scorers):
+    frame = pa.table({"b": [1.0], "a": [2.0]})
+    with pytest.raises(InputError, match=r"takes arrays \(n, C\)"):
+        Watch(scorers[0]).push(frame)
+
+
+def test_ids_may_have_64_bits(scorers):
+    least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    watch = Watch(scorers[0])
+    _, new = watch.push(series(3, 13), [least, 0, most])
+    assert new.all()
+    assert (watch.stretches, watch.last) == (3, most)
+    assert not watch.push(series(1, 13), [most])[1].any()
+
+
+class Fragile(PCAResidual):
+    """Fails when it is told to."""
+
+    fails = False
+
+    def _score(self, x):
+        if self.fails:
+            raise MemoryError("no room")
+        return super()._score(x)
+
+
+@pytest.mark.parametrize("events", EVENTS.values(), ids=EVENTS.keys())
+def test_what_fails_in_the_middle_can_be_sent_again(events):
+    model = Fragile(2).fit(windows_of(series(300, 9), SIZE).copy())
+    scorer = Scorer.calibrate(model, series(600, 5), steps="window", events=events)
+    x, ids, watch = series(80, 14), np.arange(80), Watch(scorer)
+    ids[60:] += 5
+    first, _ = watch.push(x[:40], ids[:40])
+    for part in (slice(40, 50), slice(40, 80)):  # in one stretch, and over two
+        model.fails = True
+        with pytest.raises(MemoryError):
+            watch.push(x[part], ids[part])
+        model.fails = False
+    rest, new = watch.push(x[40:], ids[40:])
+    assert new.all()
+    assert same(joined([first, rest]), scorer([x[:60], x[60:]]))
+    assert (watch.judged, watch.repeated, watch.stretches, watch.last) == (80, 0, 2, 84)
+
+
+def forged(folder, scorer, change):
+    """A saved state with other arrays, under good seals."""
+    watch = Watch(scorer)
+    watch.push(series(60, 7))
+    watch.save(folder)
+    document = json.loads((folder / MANIFEST).read_text())
+    state = {**watch._stretch.to_state()}
+    change(state)
+    fields = {name: document[name] for name in ("format", "scorer", "gap", "last", "judged", "repeated", "stretches")}
+    write_artifact(folder, MANIFEST, fields, {"state": state})
+
+
+def moved(by, places=(0, 1, 2, 3)):
+    def change(state):
+        state["counts"] = state["counts"] + by * np.isin(np.arange(4), places)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        moved(2 * 10**8, (0, 1, 3)),
+        moved(-60, (2,)),
+        moved(1, (3,)),
+        lambda state: state.update(more=np.ones(3)),
+        lambda state: state.update(errors=state["errors"] > 0),
+        lambda state: state.update(context=state["context"][:, :1]),
+        lambda state: state.update(context=np.full_like(state["context"], np.inf)),
+        lambda state: state.update(counts=state["counts"][:3]),
+        lambda state: state.pop("errors"),
+        lambda state: state.update({"transform0.window": np.full(20, np.nan)}),
+        lambda state: state.pop("transform1.last"),
+    ],
+)
+def test_a_state_whose_parts_do_not_belong_together_is_refused_at_once(scorers, tmp_path, change):
+    with within(5):
+        forged(tmp_path, scorers[3], change)
+        with pytest.raises(ArtifactCorruptError):
+            Watch.load(tmp_path, scorers[3])
+
+
+@pytest.fixture(name="service")
+def _service(scorers, tmp_path):
+    """Start the script, for a scorer, with a state of its own."""
+    scorers[0].save(tmp_path / "scorer")
     script = Path(__file__).parents[2] / "scripts" / "watch.py"
-    command = [sys.executable, script, "--scorer", tmp_path / "scorer", "--state", tmp_path / "state"]
-    lines = ["id,a,b\n", *(f"{number},{a!r},{b!r}\n" for number, (a, b) in enumerate(x.tolist()))]
+    command = [sys.executable, script, "--scorer", tmp_path / "scorer", "--state", tmp_path / "state", "--every", "7"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([*map(str, command)], **pipes)
+    return lambda *more: subprocess.Popen([*map(str, command), *more], **pipes)
+
+
+def told(lines):
+    """What the script says of each id: (score, p-value, flag)."""
+    rows = [line.strip().split(",") for line in lines]
+    return {int(number): (float(score), float(p), flag) for number, score, p, flag in rows}
+
+
+def test_the_script_saves_its_state_when_it_is_ended_and_goes_on(scorers, service):
+    x = series(60, 12)
+    lines = ["id,a,b\n", *(f"{number},{a!r},{b!r}\n" for number, (a, b) in enumerate(x.tolist())), "\n"]
+    verdict = scorers[0](x)
+    expected = {
+        number: (float(verdict.score[number]), float(verdict.p_value[number]), str(int(verdict.flagged[number])))
+        for number in range(SIZE - 1, 60)
+    }
+    process = service()
     process.stdin.write("".join(lines[:31]))
     process.stdin.flush()
     first = [process.stdout.readline() for _ in range(30 - SIZE + 1)]
     os.kill(process.pid, signal.SIGTERM)
     _, error = process.communicate()
     assert process.returncode == 0, error
-    done = subprocess.run([*map(str, command)], input="".join(lines), capture_output=True, text=True)
-    assert done.stderr == "60 rows judged, 30 seen before, 1 stretches\n"
-    told = [line.split(",")[1] for line in [*first, *done.stdout.splitlines()]]
-    assert told == [repr(score) for score in scorer(x).score[SIZE - 1 :]]
+    process = service()
+    output, error = process.communicate("".join(lines))
+    assert error == "60 rows judged, 30 seen before, 1 stretches\n"
+    assert not told(first).keys() & told(output.splitlines()).keys()
+    assert told(first) | told(output.splitlines()) == expected
+
+
+def test_no_verdict_of_the_script_is_lost_when_its_reader_goes_away(scorers, service):
+    x = series(60, 12)
+    lines = [f"{number},{a!r},{b!r}\n" for number, (a, b) in enumerate(x.tolist())]
+    process = service()
+    process.stdin.write("".join(lines[:20]))
+    process.stdin.flush()
+    first = [process.stdout.readline() for _ in range(9)]
+    process.stdout.close()
+    with suppress(BrokenPipeError):
+        process.stdin.write("".join(lines[20:]))
+        process.stdin.close()
+    process.wait()
+    process.stderr.close()
+    assert process.returncode != 0
+    output, _ = service().communicate("".join(lines))
+    assert (told(first) | told(output.splitlines())).keys() == set(range(SIZE - 1, 60))
+
+
+def test_the_script_says_so_where_no_row_follows_another(scorers, service):
+    lines = "".join(f"{10 * number},{a!r},{b!r}\n" for number, (a, b) in enumerate(series(20, 12).tolist()))
+    output, error = service().communicate(lines)
+    assert output == ""
+    assert "give --gap" in error
+    output, _ = service("--gap", "10").communicate(lines)
+    assert output == ""  # the state remembers its own gap, and these rows
