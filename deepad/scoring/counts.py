@@ -18,10 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BINS = 4096
-"""About how many counts of several groups are told apart; where there are more, neighbours are taken together."""
-FAR = 1e-9
-"""Probability of counts so small or so large that they are not told apart."""
+FAR = 1e-8
+"""Probability of counts of one group that are so small, and of those so large, that they are left out of a sum."""
+LIKELY = 1 << 22
+"""Counts of all groups together that are told apart; where more are likely, neighbours are taken together."""
+GRID = 1 << 14
+"""Places at which the law of a group with more likely counts than that is computed; between them it is a line."""
 
 Counts = NDArray[np.int64]
 
@@ -50,24 +52,40 @@ def quantiles(levels: Sequence[float], m: ArrayLike, k: ArrayLike, n: ArrayLike)
 def central_range(groups: Sequence[tuple[int, int, int]], tail: float) -> tuple[int, int]:
     """Central range of the alarms of all groups together, each with (m, k, n) of its own; at most `tail` on each side.
 
-    Counts of groups are independent, so the law of their sum is the convolution of their laws. It is exact up to about
-    `BINS` counts; with more, the range may be wider on each side by a step for each group, of which there are `BINS`
-    in all that is likely.
+    Counts of groups are independent, so the law of their sum is the convolution of their laws. Where more than `LIKELY`
+    counts are likely, the range may be wider by a step of as many as are taken together, for each group.
     """
     m, k, n = np.array(groups, np.int64).T
     if len(groups) == 1:
         low, high = quantiles((tail, 1 - tail), m, k, n)[:, 0].tolist()
         return low, high
     first, last = quantiles((FAR, 1 - FAR), m, k, n)
-    width = max(1, -(-int((last - first).sum()) // BINS))
-    total = np.ones(1)
-    for part, begin, end in zip(groups, first.tolist(), last.tolist(), strict=True):
-        total = np.convolve(total, _masses(part, range(begin, end + width, width)))
-    low, high = (first.sum() + width * np.searchsorted(np.cumsum(total), (tail - 1e-9, 1 - tail - 1e-9))).tolist()
+    width = max(1, -(-int((last - first).sum()) // LIKELY))
+    ends = zip(groups, first.tolist(), last.tolist(), strict=True)
+    reached = np.cumsum(_sum_of([_masses(*group, begin, end, width) for group, begin, end in ends]))
+    low, high = (first.sum() + width * np.searchsorted(reached, (tail - 1e-9, 1 - tail - 1e-9))).tolist()
     return low, min(high + (width - 1) * len(groups), int(m.sum()))
 
 
-def _masses(group: tuple[int, int, int], begins: range) -> NDArray[np.float64]:
-    """Probabilities of steps of counts, one from each begin; the first and the last hold what lies beyond, too."""
-    ends = np.minimum(np.array(begins) + begins.step - 1, group[0])
-    return np.diff(np.concatenate([[0.0], cdf(ends, *group)[:-1], [1.0]]))
+def _sum_of(laws: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The law of the sum of independent counts; two and two are joined, so that no long one meets many short ones."""
+    from scipy.signal import fftconvolve  # takes half a second to import: only who asks pays
+
+    while len(laws) > 1:
+        pairs = zip(laws[::2], laws[1::2], strict=False)
+        laws = [np.maximum(fftconvolve(*pair), 0) for pair in pairs] + laws[len(laws) - len(laws) % 2 :]
+    return laws[0]
+
+
+def _masses(m: int, k: int, n: int, first: int, last: int, width: int) -> NDArray[np.float64]:
+    """Probabilities of the counts from the first to the last, so many taken together."""
+    if last - first > LIKELY:
+        grid = np.linspace(first - 1, last, GRID).astype(np.int64)
+        edges = np.minimum(np.arange(first - 1, last + width, width), last)
+        return np.diff(np.interp(edges, grid, cdf(np.maximum(grid, 0), m, k, n)))
+    x = np.arange(first, last)
+    rise = np.log((m - x) / (x + 1) * ((k + x) / (n - k + m - x)))  # from each count to the next
+    height = np.append(0.0, np.cumsum(rise))
+    mass = np.exp(height - height.max())
+    mass = np.append(mass / mass.sum(), np.zeros(-len(mass) % width))
+    return np.asarray(mass.reshape(-1, width).sum(1))
