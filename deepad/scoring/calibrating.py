@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepad.channels import SeriesSchema
 from deepad.clock import UNITS
@@ -15,9 +16,10 @@ from deepad.scoring.conformal import Calibration, Scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
 from deepad.scoring.events import calibrate_blocks
+from deepad.scoring.explaining import require_reference
 from deepad.scoring.grouping import Grouping
 from deepad.scoring.groups import AnyCalibration, GroupedCalibration
-from deepad.scoring.models import Schema
+from deepad.scoring.models import Schema, require_fit
 
 DEPENDENT = "steps of a series depend on each other"
 OVERLAPPING = "windows of a series depend on each other"
@@ -92,6 +94,39 @@ def calibrated(
     if len(grouping.labels) != len(scores):
         raise InputError(f"got {len(grouping.labels)} groups for {len(scores)} samples: give one a sample")
     return GroupedCalibration.fit(scores[counted], grouping.labels[counted], min_group=min_group, **shared)
+
+
+def require_sound(
+    shape: tuple[int, ...],
+    calibration: AnyCalibration,
+    decision: Decision,
+    *,
+    steps: StepRule | None,
+    inputs: Schema | None,
+    events: EventRule | None,
+    groups: str | None,
+    reference: NDArray[Any] | None,
+) -> None:
+    """Refuse parts of a scorer that do not go together, or a promise that they cannot make, before it is used.
+
+    Args:
+        shape: of the samples that the model takes.
+        calibration, decision, steps, inputs, events, groups, reference: of the scorer.
+
+    Raises:
+        InsufficientCalibrationError: the level cannot be guaranteed.
+        ValueError: anything else.
+    """
+    require_fit(shape, steps, inputs)
+    if (groups is None) != isinstance(calibration, Calibration):
+        raise ValueError("a calibration by groups and the name of its groups go together")
+    if events is not None and steps is None:
+        raise ValueError("events are of the steps of a series: give the rule that scores them")
+    if reference is not None:
+        require_reference(reference, shape)
+    require_blocks(calibration, events, steps)
+    require_promise(decision, steps, inputs, events, asked_none=decision.kind == "none")
+    decision.thresholds(calibration)
 
 
 def require_promise(

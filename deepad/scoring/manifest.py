@@ -13,7 +13,7 @@ from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputE
 from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import Model
 from deepad.scoring.budget import Budget
-from deepad.scoring.calibrating import require_one_way
+from deepad.scoring.calibrating import require_one_way, require_sound
 from deepad.scoring.conformal import Calibration
 from deepad.scoring.decision import Decision
 from deepad.scoring.eventrule import EventRule
@@ -24,7 +24,6 @@ from deepad.scoring.models import (
     known_models,
     model_id,
     rebuild,
-    require_fit,
     require_pair,
     schema_from_dict,
 )
@@ -102,8 +101,9 @@ def check_scorer(folder: str | Path) -> dict[str, Any]:
         fields = _all_but_the_model(document, arrays)
         calibration = _calibration(document, arrays, document["id"])
         require_pair(calibration.scorer_id, document["id"])
-        require_fit(tuple(document["model"]["shape"]), fields["steps"], fields["inputs"])
-        _ = fields["decision"].thresholds(calibration)
+        decision = fields.pop("decision")
+        fields.pop("provenance")
+        require_sound(tuple(document["model"]["shape"]), calibration, decision, **fields)
         tag = document["model"]["tag"]
         if known_models(document["model"]["room"]).get(tag) is None:
             raise ValueError(f"no model called {str(tag)[:60]!r} in this version of deepad")

@@ -19,11 +19,11 @@ from deepad.errors import InputError
 from deepad.frames import as_frame
 from deepad.scoring import calibrating
 from deepad.scoring.blocks import Model, score_block
-from deepad.scoring.conformal import TIE_RTOL, Calibration, Scores, as_scores
+from deepad.scoring.conformal import TIE_RTOL, Scores, as_scores
 from deepad.scoring.decision import Decision
 from deepad.scoring.direction import warn_if_upside_down
 from deepad.scoring.eventrule import EventRule
-from deepad.scoring.explaining import Explanation, explain_recording, explain_samples, require_reference
+from deepad.scoring.explaining import Explanation, explain_recording, explain_samples
 from deepad.scoring.grouping import GIVEN, Grouping, grouped, regrouped
 from deepad.scoring.groups import AnyCalibration, AnyThreshold
 from deepad.scoring.heldout import REFERENCE, Reference, score_held_out
@@ -70,16 +70,8 @@ class Scorer:
 
     def __post_init__(self) -> None:
         require_pair(self.calibration.scorer_id, self.id)
-        require_fit(self.model.shape, self.steps, self.inputs)
-        if (self.groups is None) != isinstance(self.calibration, Calibration):
-            raise ValueError("a calibration by groups and the name of its groups go together")
-        if self.events is not None and self.steps is None:
-            raise ValueError("events are of the steps of a series: give the rule that scores them")
-        if self.reference is not None:
-            require_reference(self.reference, self.model.shape)
-        calibrating.require_blocks(self.calibration, self.events, self.steps)
-        self._require_promise(self.decision)
-        _ = self.thresholds  # an impossible promise is refused here, not at the first call
+        parts = {name: getattr(self, name) for name in ("steps", "inputs", "events", "groups", "reference")}
+        calibrating.require_sound(self.model.shape, self.calibration, self.decision, **parts)
 
     # ---- making one --------------------------------------------------------------------------------------------
 

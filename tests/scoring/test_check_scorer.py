@@ -12,7 +12,8 @@ from deepad.baselines import PCAResidual
 from deepad.cli import main
 from deepad.errors import ArtifactCorruptError, ArtifactError, CalibrationMismatchError
 from deepad.scoring.artifact import canonical_json, sealed
-from deepad.scoring.manifest import check_scorer
+from deepad.scoring.eventrule import EventRule
+from deepad.scoring.manifest import check_scorer, write_scorer
 
 KEPT = sorted(path.parent / "scorer" for path in Path(__file__).parents[1].glob("artifacts/*/verdict.json"))
 
@@ -74,6 +75,48 @@ def test_parts_that_do_not_belong_together_are_refused_as_loading_would(kept, en
     change(kept, **entries)
     for read in (check_scorer, Scorer.load):
         with pytest.raises(error):
+            read(kept)
+
+
+@pytest.fixture(scope="module", name="of_events")
+def _of_events(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("events"), np.random.default_rng(0)
+    model = PCAResidual(2).fit(rng.normal(size=(200, 4, 2)))
+    events = EventRule(persistence=(2, 3), block=20, slot=5)
+    Scorer.calibrate(model, rng.normal(size=(600, 2)), steps="last", events=events, alpha=1.0).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"groups": "shop"},
+        {"events": None},
+        {"events": {"slot": None}},
+        {"calibration": {"unit": "block of 7 steps"}},
+        {"steps": None},
+        {"decision": {"kind": "marginal"}},
+    ],
+    ids=str,
+)
+def test_entries_that_contradict_each_other_are_refused_as_loading_would(of_events, tmp_path, entries):
+    shutil.copytree(of_events, tmp_path / "scorer")
+    check_scorer(tmp_path / "scorer")
+    change(tmp_path / "scorer", **entries)
+    for read in (check_scorer, Scorer.load):
+        with pytest.raises(ArtifactCorruptError):
+            read(tmp_path / "scorer")
+
+
+@pytest.mark.parametrize(
+    "reference", [np.zeros((5, 3)), np.zeros(4), np.full((5, 4), np.nan), np.zeros((5, 4), np.int64)], ids=str
+)
+def test_a_reference_of_other_samples_is_refused_as_loading_would(kept, reference):
+    scorer = Scorer.load(kept)
+    description = scorer.describe()
+    write_scorer(kept, description, scorer.model, scorer.calibration, reference)
+    for read in (check_scorer, Scorer.load):
+        with pytest.raises(ArtifactCorruptError):
             read(kept)
 
 
