@@ -86,7 +86,10 @@ class Baseline(ABC):
             if self.scaling == "standard":
                 self.shift_, self.scale_ = standard_scaling(rows)
             self._fit(self._rows(rows))
-            self._take({name: getattr(self, f"{name}_") for name in self._kept})
+            found = {name: np.asarray(getattr(self, f"{name}_")) for name in self._kept}
+            self._take(
+                {name: array if array.dtype.kind == "i" else array.astype(float) for name, array in found.items()}
+            )
             self._check()
             self._prepare()
         except BaseException:
@@ -201,12 +204,12 @@ class Baseline(ABC):
             for letter, size in zip(letters, array.shape, strict=False):
                 sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, letter.isupper()))
             shape = tuple(sizes.get(letter) for letter in letters)
-            right = (
-                array.dtype.kind == "i" if "int" in words else array.dtype == np.float64
-            )  # compiled code takes no other
+            kind = "whole numbers" if "int" in words else "float64"  # compiled code takes no other
+            right = array.dtype.kind == "i" if "int" in words else array.dtype == np.float64
             if array.shape != shape or not right or not np.isfinite(array).all():
                 raise ValueError(
-                    f"{name} must be finite ({layout}) for samples of {self.shape}, got {array.dtype} {array.shape}"
+                    f"{name} must be finite {kind} ({layout}) for samples of {self.shape}, got {array.dtype} "
+                    f"{array.shape}"
                 )
             if "positive" in words:
                 diagonal = letters[-2:] == ["D", "D"]

@@ -29,7 +29,8 @@ def blockwise(function: Callable[[NDArray[Any]], NDArray[Any]], x: NDArray[Any])
 def score_block(model: Model, block: NDArray[Any]) -> Scores:
     """Scores (B,) of at most `BLOCK` samples (B, *shape)."""
     if isinstance(model, Baseline):
-        return model.score(block)
+        whole = block.dtype.kind in "iu"  # whose exactness was looked at where they came in
+        return model.score(block.astype(np.float64) if whole else block)
     return detect(model, block, model.score)
 
 
@@ -83,8 +84,8 @@ def detect(model: Detector, block: NDArray[Any], function: Callable[[Tensor], Te
         DeepadError: one sample does not fit into memory.
     """
     require_float32(model)
-    switched = [module for module in model.modules() if module.training]
-    model.eval()
+    if switched := [module for module in model.modules() if module.training]:
+        model.eval()
     try:
         with torch.inference_mode(), torch.autocast(model.device.type, enabled=False), np.errstate(over="ignore"):
             x = torch.from_numpy(filled(block, np.float32))  # a value too large for float32 scores +inf
@@ -116,7 +117,7 @@ def _in_memory(model: Detector, x: Tensor, n: int, function: Callable[[Tensor], 
 
 def require_float32(detector: Detector) -> None:
     """Raise `InputError` for a detector whose weights are not of the width in which scores are made."""
-    odd = {value.dtype for value in detector.state_dict().values() if value.is_floating_point()} - {torch.float32}
+    odd = {weight.dtype for weight in detector.parameters()} - {torch.float32}
     if odd:
         kind, name = min(map(str, odd)), type(detector).__name__
         raise InputError(

@@ -7,7 +7,8 @@ points the wrong way.
 
 Members of deepad are held to the sign by their tests; this is for models of one's own. It fails, without a warning,
 where values do not depend on each other (then surrogates are normal samples) and for scores that look at each value
-alone; and with one for a score of a latent code that pulls whatever is odd to its centre, which is worth a look too.
+alone; and with one, though nothing is wrong, for scores of a total, a mean or a latent code, which shuffling brings
+closer to their middle.
 """
 
 import math
@@ -43,7 +44,7 @@ def warn_if_upside_down(model: Model, normal: NDArray[np.generic] | None) -> Non
     if higher < 0.5 - DEVIATIONS * math.sqrt((2 * n + 1) / 12) / n:  # the error of the Mann-Whitney statistic
         warnings.warn(
             f"{type(model).__name__} scores normal samples higher than samples whose values were shuffled (in "
-            f"{1 - higher:.0%} of pairs): a higher score must mean more anomalous; give -score if it is a similarity "
-            "or a likelihood",
+            f"{1 - higher:.0%} of pairs): a higher score must mean more anomalous; if it is a similarity or a "
+            "likelihood, give -score",
             stacklevel=3,
         )

@@ -54,29 +54,38 @@ def printable(name: str) -> str:
 
 class _WholeRows(io.RawIOBase):
     """Lines on their way to a pipe, some at a time: so few bytes are written as a whole or not at all, whenever the
-    process is interrupted or killed."""
+    process is interrupted or killed. A line break inside a name counts as an end."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.rest = file, b""
+        self.file, self.rest = file, bytearray()
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        held = self.rest + bytes(data)
+        end = bytes(data).rfind(b"\n") + 1
+        held = self.rest + bytes(data)[:end]
+        if end:
+            self._tell(held)
+            self.rest = bytearray()
+        self.rest += bytes(data)[end:]
+        return len(data)
+
+    def close(self) -> None:
+        if self.rest and not self.closed:
+            self.file.write(self.rest)
+            self.file.flush()
+        super().close()
+
+    def _tell(self, held: bytearray) -> None:
+        """Write whole lines, as many at once as fit; one that does not fit by itself."""
         begin = 0
-        while (end := self._end(held, begin)) > begin:
+        while begin < len(held):
+            within = held.rfind(b"\n", begin, begin + select.PIPE_BUF)
+            end = 1 + (within if within >= 0 else held.find(b"\n", begin))
             self.file.write(held[begin:end])
             self.file.flush()
             begin = end
-        self.rest = held[begin:]
-        return len(data)
-
-    @staticmethod
-    def _end(held: bytes, begin: int) -> int:
-        """Behind the last line that fits, or behind one that does not."""
-        within = held.rfind(b"\n", begin, begin + select.PIPE_BUF)
-        return 1 + (within if within >= 0 else held.find(b"\n", begin))
 
 
 Sink = IO[bytes] | _WholeRows
@@ -133,7 +142,7 @@ def open_table(path: str | Path | None, *, kind: str = ".csv") -> Iterator[Table
     """
     if path is None:
         sys.stdout.flush()
-        with _writer(_WholeRows(sys.stdout.buffer), kind) as writer:
+        with _WholeRows(sys.stdout.buffer) as whole, _writer(whole, kind) as writer:
             yield writer
         return
     path = Path(path)

@@ -495,3 +495,30 @@ def test_states_that_hold_too_little_for_their_arguments_are_refused():
     model = fitted("MatrixProfile", (12, 2))
     for ends in ([90], [92], [-5, 91], [50, 40, 91], [11, 91], [80, 91]):
         refused(model, {**model.state_arrays(), "ends": np.array(ends)})
+
+
+class Narrow(Baseline):
+    """A user's own, whose arrays are float32."""
+
+    fitted = {"middle": "D"}
+
+    def _fit(self, x):
+        self.middle_ = x.mean(0).astype(np.float32)
+
+    def _score(self, x):
+        return np.abs(x - self.middle_).sum(1)
+
+
+def test_arrays_that_are_fitted_in_float32_are_kept_in_float64():
+    model = Narrow().fit(normal((4,), 50))
+    assert model.state_arrays()["middle"].dtype == np.float64
+    with pytest.raises(ValueError, match="middle must be finite float64"):
+        Narrow.from_state({}, {"middle": np.zeros(4, np.float32)}, [4])
+
+
+def test_whole_numbers_beyond_float64_are_warned_of_once_where_they_come_in():
+    model = Narrow().fit(normal((4,), 50))
+    scorer = Scorer.calibrate(model, normal((4,), 60, seed=3))
+    with pytest.warns(UserWarning, match=r"beyond 2\*\*53") as caught:
+        scorer(np.full((2000, 4), 2**60))
+    assert len(caught) == 1

@@ -85,6 +85,14 @@ def test_a_detector_of_another_width_is_refused_with_what_to_do(name, width):
     Scorer.calibrate(model, rows("calibration", model.shape))
 
 
+def test_a_buffer_of_ones_own_may_have_any_width():
+    model = deepcopy(scorer("DenseAutoencoder").model)
+    model.register_buffer("seen", torch.zeros(3, dtype=torch.float64))
+    expected = scorer("DenseAutoencoder")(unseen("DenseAutoencoder"))
+    found = Scorer.calibrate(model, rows("calibration", model.shape), alpha=0.1)(unseen("DenseAutoencoder"))
+    assert same(found, expected)
+
+
 @deep
 @pytest.mark.parametrize("width", ["half", "bfloat16"])
 def test_a_detector_whose_width_changed_after_calibration_is_not_saved(name, width, tmp_path):

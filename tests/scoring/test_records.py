@@ -2,7 +2,9 @@
 
 import csv
 import gc
+import io
 import json
+import select
 import struct
 import sys
 from pathlib import Path
@@ -11,12 +13,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepad.errors import InputError
 from deepad.scoring.conformal import Calibration
-from deepad.scoring.records import KINDS, as_table, open_table
+from deepad.scoring.records import KINDS, _WholeRows, as_table, open_table
 from deepad.scoring.verdict import Verdict
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60)
@@ -217,3 +220,41 @@ def test_without_a_file_rows_go_to_standard_output(capsysbinary, tmp_path, kind)
         writer.write(table_of([1.0, 2.0]))
     (tmp_path / f"out{kind}").write_bytes(capsysbinary.readouterr().out)
     assert [row["score"] for row in READERS[kind](tmp_path / f"out{kind}")] == [1.0, 2.0]
+
+
+class Pipe(io.BytesIO):
+    """What reaches a pipe, write by write."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+        return len(data)
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    lines=st.lists(st.integers(0, 3 * select.PIPE_BUF), max_size=12), cuts=st.lists(st.integers(1, 9000), min_size=1)
+)
+def test_what_goes_to_a_pipe_is_written_in_whole_lines_as_many_as_fit(lines, cuts):
+    data, pipe = b"".join(b"x" * n + b"\n" for n in lines), Pipe()
+    with _WholeRows(pipe) as whole:
+        place = 0
+        for cut in cuts * (1 + len(data) // sum(cuts)):
+            whole.write(data[place : place + cut])
+            place += cut
+    assert b"".join(pipe.writes) == data
+    for write in pipe.writes:
+        assert write.endswith(b"\n")
+        assert len(write) <= select.PIPE_BUF or write.count(b"\n") == 1
+
+
+def test_a_last_line_without_an_end_and_a_long_one_in_many_pieces_are_written_as_well():
+    pipe = Pipe()
+    with within(20), _WholeRows(pipe) as whole:
+        for _ in range(20_000):
+            whole.write(b"y" * 1000)
+        whole.write(b"\nrest")
+    assert b"".join(pipe.writes) == b"y" * 20_000_000 + b"\nrest"
