@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import CSVLogger
 from tqdm import tqdm
 
 from deepad import run
-from deepad.atomic import PREFIX, replacing
+from deepad.atomic import is_temporary, replacing
 from deepad.data.base import DataModule
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, plain_values
@@ -169,7 +169,7 @@ class FitCLI(LightningCLI):
             stamp = time.strftime("%Y%m%d-%H%M%S")
             wanted = f"runs/{type(self.datamodule).__name__}-{type(self.model).__name__}-{stamp}".lower()
         folder = Path(wanted)
-        if not folder.is_dir() or all(path.name.startswith(PREFIX) for path in folder.iterdir()):
+        if not folder.is_dir() or all(is_temporary(path.name) for path in folder.iterdir()):
             return folder  # or one in which a kill has left nothing but what was being written
         if not (folder / CONFIG).exists():
             raise InputError(f"{folder} holds other files than those of a run: give another --run")
