@@ -33,9 +33,13 @@ class _Terminated(BaseException):
 def _unwinding_on_sigterm() -> Iterator[None]:
     """SIGTERM raises, so that files and processes are cleaned up; a caller's own handling of it is kept."""
 
-    def stop(*_: object) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break off the cleaning
-        raise _Terminated
+    asked = False
+
+    def stop(*_: object) -> None:
+        nonlocal asked
+        if not asked:  # one more must not break off the cleaning
+            asked = True  # not SIG_IGN: the Trainer puts this handler back when it is broken off
+            raise _Terminated
 
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if ours:

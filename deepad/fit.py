@@ -22,11 +22,11 @@ from pytorch_lightning.loggers import CSVLogger
 from tqdm import tqdm
 
 from deepad import run
-from deepad.atomic import PREFIX, replacing
+from deepad.atomic import is_temporary, replacing
 from deepad.data.base import DataModule
 from deepad.data.windows import StepRule
 from deepad.detectors.base import Detector, plain_values
-from deepad.detectors.checkpoints import BEST, LAST, best_and_last, newest, same_training
+from deepad.detectors.checkpoints import BEST, LAST, best_and_last, ended_before, newest, read_checkpoint, same_training
 from deepad.errors import DeepadError, InputError, LearningError
 from deepad.quiet import quiet_lightning
 from deepad.report import pages
@@ -169,7 +169,7 @@ class FitCLI(LightningCLI):
             stamp = time.strftime("%Y%m%d-%H%M%S")
             wanted = f"runs/{type(self.datamodule).__name__}-{type(self.model).__name__}-{stamp}".lower()
         folder = Path(wanted)
-        if not folder.is_dir() or all(path.name.startswith(PREFIX) for path in folder.iterdir()):
+        if not folder.is_dir() or all(is_temporary(path.name) for path in folder.iterdir()):
             return folder  # or one in which a kill has left nothing but what was being written
         if not (folder / CONFIG).exists():
             raise InputError(f"{folder} holds other files than those of a run: give another --run")
@@ -234,6 +234,7 @@ class FitCLI(LightningCLI):
                 f"the checkpoint holds a {type(resumed).__name__}, the config a {type(self.model).__name__}"
             )
         before, now = (plain_values(model.hparams) for model in (resumed, self.model))
+        now.pop("patience", None)  # it changes no step; lr and weight_decay are in the optimizer's state, and stay
         changed = [f"{name}={before.get(name)} (config: {now[name]})" for name in now if before.get(name) != now[name]]
         if changed:
             raise InputError(f"the checkpoint was trained with {', '.join(changed)}: resume with the same arguments")
@@ -286,6 +287,7 @@ class FitCLI(LightningCLI):
             return self._train_and_finish(checkpoint, decision)
 
     def _train_and_finish(self, checkpoint: str | None, decision: Any) -> dict[str, Any]:
+        first = read_checkpoint(checkpoint)["global_step"] if checkpoint is not None else 0
         started = time.perf_counter()
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
         seconds = time.perf_counter() - started
@@ -293,6 +295,8 @@ class FitCLI(LightningCLI):
             raise LearningError("no training step was taken: raise trainer.max_epochs (or max_steps)")
         if not self.trainer.is_global_zero:
             return {}
+        if self.trainer.global_step == first and (said := ended_before(self.trainer)):
+            sys.stderr.write(f"deepad fit: {said}\n")
         return run.finish(
             self.model,
             self.datamodule,

@@ -23,12 +23,12 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -159,12 +159,19 @@ def _work(plan: Plan, folder: Path, waiting: list[list[Cell]], jobs: int, bar: A
                     bar.update(len(worker.cells) - len(worker.done) - len(left))
                     waiting[:0] = [left] if left else []
     finally:
-        for worker in running:
-            worker.process.terminate()
-        for worker in running:
-            worker.process.join(PATIENCE)
-            worker.process.kill()
-            worker.process.join()
+        end([worker.process for worker in running])
+
+
+def end(processes: Sequence[Any]) -> None:
+    """Ask processes to end, and kill those that have not within `PATIENCE` seconds, which is for all of them."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def after_death(folder: Path, cells: Sequence[Cell], done: set[str], code: int | None) -> list[Cell]:
@@ -199,7 +206,7 @@ def _death(code: int | None) -> str:
 def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
     """What a process does: run its cells one after the other, and say so of each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGTERM, _unwind)
+    signal.signal(signal.SIGTERM, _unwinding())
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # before it is imported: each cell has one thread
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -217,9 +224,17 @@ def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
         pipe.send(cell.name)
 
 
-def _unwind(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise SystemExit(128 + signal.SIGTERM)
+def _unwinding() -> Callable[..., None]:
+    """What SIGTERM does to a process of cells: the first ends it, one more does not break off the cleaning."""
+    asked = False
+
+    def unwind(*_: object) -> None:
+        nonlocal asked
+        if not asked:
+            asked = True  # not SIG_IGN: the Trainer puts this handler back when it is broken off
+            raise SystemExit(128 + signal.SIGTERM)
+
+    return unwind
 
 
 def _end_with(sentinel: int) -> None:

@@ -16,10 +16,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from deepad.detectors.checkpoints import DurableCheckpoints, best_and_last, read_checkpoint, unreadable
+from deepad.detectors import checkpoints
 from deepad.detectors.learned import require_spread, require_touched
 from deepad.errors import DeepadError, InputError, LearningError, NotFittedError
 from deepad.fingerprint import Fingerprints, united
@@ -161,30 +160,28 @@ class Detector(pl.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Early stopping and checkpoints by normal validation loss, unless the Trainer brings its own."""
+        """Early stopping and checkpoints by normal validation loss, unless the Trainer brings its own.
+
+        The checkpoints survive a crash: a subclass that overrides this calls it too.
+        """
+        # here and not in `setup`, which subclasses override for ends of their own
+        checkpoints.make_durable(self.trainer)
         present = self.trainer.callbacks  # type: ignore[attr-defined]
         chosen: list[Callback] = []
         if not any(isinstance(callback, EarlyStopping) for callback in present):
             chosen.append(EarlyStopping("val_loss", patience=self.patience, strict=False))
-        checkpoints = [callback for callback in present if isinstance(callback, ModelCheckpoint)]
-        if checkpoints and not any(callback.monitor == "val_loss" for callback in checkpoints):
+        keepers = [callback for callback in present if isinstance(callback, ModelCheckpoint)]
+        if keepers and not any(callback.monitor == "val_loss" for callback in keepers):
             # what is returned replaces callbacks of its type: so the Trainer's own are returned too, less its default
-            own = [c for c in checkpoints if c.monitor or c.dirpath or c.filename or c.save_top_k != 1]
-            chosen += [*best_and_last(), *own]
+            own = [c for c in keepers if c.monitor or c.dirpath or c.filename or c.save_top_k != 1]
+            chosen += [*checkpoints.best_and_last(), *own]
         return chosen
-
-    def setup(self, stage: str) -> None:
-        """Checkpoints survive a crash, unless the Trainer was given another way to keep them."""
-        strategy = self.trainer.strategy
-        if type(strategy.checkpoint_io) is TorchCheckpointIO:
-            strategy.checkpoint_io = DurableCheckpoints()
 
     def on_fit_start(self) -> None:
         """Learn scaling from the training rows and remember every row that fits or selects."""
         loop = self.trainer.fit_loop
         if self._resumed_rng is not None:  # what was to stop when the checkpoint was made does not take an epoch more
-            stops = self.trainer.early_stopping_callbacks
-            self.trainer.should_stop |= any(stop.stopped_epoch or stop.wait_count >= stop.patience for stop in stops)
+            self.trainer.should_stop |= checkpoints.has_stopped(self.trainer)
         # not `trainer.datamodule`, which a fit with loaders leaves as an earlier fit set it
         schema = getattr(loop._data_source.instance, "schema", None)
         if schema is not None:
@@ -237,7 +234,7 @@ class Detector(pl.LightningModule, ABC):
         kept = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "monitor", None) == "val_loss"]
         best = getattr(kept[0], "best_model_path", "") if kept else ""
         try:
-            checkpoint = read_checkpoint(best, self.device) if best else {}
+            checkpoint = checkpoints.read_checkpoint(best, self.device) if best else {}
         except DeepadError as error:  # a training is not lost for that
             warnings.warn(f"{error}; the weights of the last epoch are kept, not the best", stacklevel=2)
             return False
@@ -261,12 +258,15 @@ class Detector(pl.LightningModule, ABC):
             checkpoint["fit_rows"] = torch.from_numpy(self.fit_rows)
         checkpoint["inputs"] = self.inputs
         checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["stopping"] = checkpoints.stopping_arguments(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: D102
         rows = checkpoint.get("fit_rows")
         self.fit_rows = None if rows is None else rows.numpy()
         self.inputs = checkpoint.get("inputs")
         self._run, self._resumed_rng = checkpoint["run"], checkpoint["rng_state"]
+        if self._trainer is not None:
+            checkpoints.resume_stopping(checkpoint, self._trainer)
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "Detector":
@@ -279,14 +279,14 @@ class Detector(pl.LightningModule, ABC):
             InputError: no such file.
             ArtifactUnsafeError: the file is cut short, altered, or holds anything but tensors and plain values.
         """
-        checkpoint = read_checkpoint(path)
+        checkpoint = checkpoints.read_checkpoint(path)
         try:
             tag, hparams = checkpoint["detector"], checkpoint["hyper_parameters"]
             detector: Detector = members("detectors", "Detector")[tag](**hparams)
             detector.on_load_checkpoint(checkpoint)
             detector.load_state_dict(checkpoint["state_dict"])
         except Exception as error:  # whatever stands in it
-            raise unreadable(path, error) from None
+            raise checkpoints.unreadable(path, error) from None
         detector._resumed_rng = None  # this is no resumption: a later training starts where the caller is
         return detector.eval()
 

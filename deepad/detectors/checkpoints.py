@@ -21,6 +21,8 @@ from deepad.errors import ArtifactUnsafeError, InputError
 BEST, LAST = "best.ckpt", "last.ckpt"
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 """What Lightning's callback remembers of its files."""
+STOPPING = ("patience", "min_delta", "stopping_threshold", "divergence_threshold", "check_finite")
+"""Arguments of early stopping that say when it stops."""
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -108,6 +110,54 @@ class DurableCheckpoints(TorchCheckpointIO):
         if _remote(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
         return _at_home(read_checkpoint(path, map_location), path)
+
+
+def make_durable(trainer: Any) -> None:
+    """Let a Trainer's checkpoints survive a crash, unless it was given another way to keep them."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = DurableCheckpoints()
+
+
+def stopping_arguments(trainer: Any) -> dict[str, dict[str, float | None]]:
+    """What says when the early stopping of a Trainer stops, for a checkpoint; Lightning keeps its patience alone."""
+    return {stop.state_key: _arguments(stop) for stop in trainer.early_stopping_callbacks}
+
+
+def _arguments(stop: Any) -> dict[str, float | None]:
+    given = {name: getattr(stop, name) for name in STOPPING}
+    return {name: None if value is None else float(value) for name, value in given.items()}
+
+
+def resume_stopping(checkpoint: dict[str, Any], trainer: Any) -> None:
+    """Make the state of early stopping in a checkpoint that of the arguments which it is given now.
+
+    Lightning would go on with the patience of before. With the same arguments nothing changes. Epochs that were counted
+    by another measure than `patience` count no more, and a stop that the arguments of now would not make is none.
+    """
+    for stop in trainer.early_stopping_callbacks:
+        state = checkpoint.get("callbacks", {}).get(stop.state_key)
+        if state is None:
+            continue
+        now = _arguments(stop)
+        before = now | {"patience": state["patience"]} | checkpoint.get("stopping", {}).get(stop.state_key, {})
+        changed = {name for name in STOPPING if now[name] != before[name]}
+        state["patience"] = stop.patience
+        if changed - {"patience"}:
+            state["wait_count"] = 0
+        if changed and state["wait_count"] < stop.patience:
+            state["stopped_epoch"] = 0
+
+
+def has_stopped(trainer: Any) -> bool:
+    """Whether early stopping had ended the training that a Trainer resumes."""
+    return any(stop.stopped_epoch or stop.wait_count >= stop.patience for stop in trainer.early_stopping_callbacks)
+
+
+def ended_before(trainer: Any) -> str:
+    """What is said of a resumed training that took no step because early stopping had ended it before, if it had."""
+    said = "early stopping had ended this training before, so no epoch was added; to go on, resume it with a higher "
+    said += "--model.patience, or with another EarlyStopping if trainer.callbacks names one"
+    return said if has_stopped(trainer) else ""
 
 
 def _remote(path: Any) -> bool:

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import multiprocessing
 import os
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from deepad.cli import main
+from deepad.comparison import engine
 from deepad.comparison.engine import after_death, cell_path, measured, read_cell, read_cells, read_scores
 from deepad.comparison.plan import Plan
 from deepad.comparison.summary import summarize
@@ -232,6 +234,34 @@ def test_two_comparisons_do_not_write_into_one_folder(done, capsys):
     finally:
         os.close(handle)
     assert "another comparison is writing into" in capsys.readouterr().err
+
+
+def heedless(pipe):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pipe.send("started")
+    time.sleep(60)
+
+
+def test_processes_that_do_not_listen_are_waited_for_together(monkeypatch):
+    monkeypatch.setattr(engine, "PATIENCE", 0.5)
+    context = multiprocessing.get_context("fork")
+    heard, told = context.Pipe(duplex=False)
+    processes = [context.Process(target=heedless, args=(told,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+        heard.recv()
+    started = time.monotonic()
+    engine.end(processes)
+    assert 0.5 <= time.monotonic() - started < 1.5
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL] * 4
+
+
+def test_a_process_of_cells_that_is_asked_to_end_again_cleans_up_undisturbed():
+    asked = engine._unwinding()
+    with pytest.raises(SystemExit) as ended:
+        asked(signal.SIGTERM, None)
+    assert ended.value.code == 143
+    assert asked(signal.SIGTERM, None) is None
 
 
 class Giving:

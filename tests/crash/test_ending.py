@@ -36,6 +36,25 @@ def test_sigterm_ends_in_one_line_with_nothing_half_written_and_leaves_the_proce
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.csv", "older")]
 
 
+def test_one_more_sigterm_does_not_break_off_the_cleaning(generate, asked, tmp_path, monkeypatch, capsys):
+    true_fsync, true_unlink, handlers = os.fsync, os.unlink, []
+
+    def remember(handle):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        return true_fsync(handle)
+
+    def again(path):
+        signal.signal(signal.SIGTERM, handlers[0])  # as the Trainer puts back what it has found
+        os.kill(os.getpid(), signal.SIGTERM)
+        true_unlink(path)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    monkeypatch.setattr(os, "unlink", again)
+    assert main(generate) == 143
+    assert capsys.readouterr() == ("", "deepad: error: terminated\n")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.csv", "older")]
+
+
 def test_a_callers_own_handling_of_sigterm_is_kept(generate, asked, tmp_path):
     heard = []
     signal.signal(signal.SIGTERM, lambda *_: heard.append(True))

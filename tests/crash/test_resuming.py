@@ -9,12 +9,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import train
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from deepad.cli import main
 from deepad.detectors import DenseAutoencoder
-from deepad.detectors.base import Detector
 from deepad.detectors.checkpoints import DurableCheckpoints, best_and_last, read_checkpoint
 from deepad.errors import ArtifactUnsafeError, InputError
 
@@ -158,33 +158,103 @@ def _rows():
     return DataLoader(torch.from_numpy(np.sin(t * np.arange(1, 7)).astype(np.float32)), 32)
 
 
-def test_a_training_that_was_stopped_early_takes_no_epoch_more_when_it_is_resumed(tmp_path, rows):
-    def fitted(**options):
-        torch.manual_seed(0)
-        detector = DenseAutoencoder((6,), hidden_dims=(8,), latent_dim=2, patience=2, lr=0.5)
-        options = {"callbacks": best_and_last(tmp_path), "max_epochs": 99, "logger": False, **options}
-        trainer = pl.Trainer(enable_progress_bar=False, enable_model_summary=False, **options)
-        return detector, trainer
+def stopping(folder, *, stop=None, **options):
+    """A detector that stops early, and what trains it."""
+    torch.manual_seed(0)
+    detector = DenseAutoencoder((6,), hidden_dims=(8,), latent_dim=2, lr=0.5, **{"patience": 2, **options})
+    callbacks = [*best_and_last(folder), *([stop] if stop else [])]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return detector, pl.Trainer(callbacks=callbacks, max_epochs=99, **quiet)
 
-    detector, trainer = fitted()
+
+@pytest.fixture(name="stopped")
+def _stopped(tmp_path, rows):
+    detector, trainer = stopping(tmp_path)
     trainer.fit(detector, rows, rows)
-    assert trainer.current_epoch < 99
-    again, resumed = fitted()
+    assert 2 < trainer.current_epoch < 99
+    return detector, trainer
+
+
+def test_a_training_that_was_stopped_early_takes_no_epoch_more_when_it_is_resumed(tmp_path, rows, stopped):
+    detector, trainer = stopped
+    again, resumed = stopping(tmp_path)
     resumed.fit(again, rows, rows, ckpt_path=tmp_path / "last.ckpt")
     assert resumed.global_step == trainer.global_step
     assert again.trained
     assert all(torch.equal(*pair) for pair in zip(detector.parameters(), again.parameters(), strict=True))
 
 
+def test_a_training_that_was_stopped_early_goes_on_with_more_patience_as_if_it_had_had_it(tmp_path, rows, stopped):
+    more, whole = stopping(tmp_path / "whole", patience=4)
+    whole.fit(more, rows, rows)
+    again, resumed = stopping(tmp_path, patience=4)
+    resumed.fit(again, rows, rows, ckpt_path=tmp_path / "last.ckpt")
+    assert resumed.global_step == whole.global_step > stopped[1].global_step
+    assert all(torch.equal(*pair) for pair in zip(more.parameters(), again.parameters(), strict=True))
+    last, once_more = stopping(tmp_path, patience=4)
+    once_more.fit(last, rows, rows, ckpt_path=tmp_path / "last.ckpt")
+    assert once_more.global_step == whole.global_step
+
+
+def test_a_cut_off_after_more_patience_was_given_is_not_taken_for_the_stop_before(tmp_path, rows, stopped):
+    class Cut(pl.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == stopped[1].current_epoch + 1:
+                raise RuntimeError("cut off")
+
+    cut, broken = stopping(tmp_path, patience=4)
+    broken.callbacks.append(Cut())
+    with pytest.raises(RuntimeError, match="cut off"):
+        broken.fit(cut, rows, rows, ckpt_path=tmp_path / "last.ckpt")
+    again, resumed = stopping(tmp_path, patience=4)
+    resumed.fit(again, rows, rows, ckpt_path=tmp_path / "last.ckpt")
+    assert resumed.current_epoch > broken.current_epoch
+
+
+@pytest.mark.parametrize("min_delta", [1e-9, 1e9])
+def test_a_training_that_was_stopped_early_goes_on_by_another_measure_and_counts_anew(
+    tmp_path, rows, stopped, min_delta
+):
+    stop = EarlyStopping("val_loss", patience=2, min_delta=min_delta)
+    again, resumed = stopping(tmp_path, stop=stop)
+    resumed.fit(again, rows, rows, ckpt_path=tmp_path / "last.ckpt")
+    added = resumed.current_epoch - stopped[1].current_epoch
+    assert added == 2 if min_delta > 1 else added >= 2  # nothing is that much better
+
+
+def test_a_run_that_was_stopped_early_says_so_when_it_is_resumed_and_what_lets_it_go_on(tmp_path, capsys):
+    run = [*FIT, "--model.lr=0.5", "--trainer.max_epochs=60", f"--run={tmp_path / 'run'}"]
+    assert main([*run, "--model.patience=1"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    run.append(f"--ckpt_path={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}")
+    assert main([*run, "--model.patience=1"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["id"] == first["id"]
+    assert said.err.count("\n") == 1
+    assert "early stopping had ended this training before, so no epoch was added" in said.err
+    assert "--model.patience" in said.err
+    assert main([*run, "--model.patience=2"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert json.loads(said.out)["training"]["epochs"] > first["training"]["epochs"]
+    assert main([*run, "--model.patience=2", "--model.lr=0.1"]) == 1
+    assert "trained with lr=0.5 (config: 0.1)" in capsys.readouterr().err
+
+
 def test_every_trainer_keeps_checkpoints_that_survive_unless_it_was_given_another_way(tmp_path, rows):
     class Own(TorchCheckpointIO):
         pass
 
-    for plugin, kind in ((None, DurableCheckpoints), (Own(), Own)):
-        detector = DenseAutoencoder((6,), hidden_dims=(8,), latent_dim=2)
+    class SetUp(DenseAutoencoder):
+        def setup(self, stage):
+            """Of a user, who does not call ours."""
+
+    kinds = [(None, DurableCheckpoints, DenseAutoencoder), (None, DurableCheckpoints, SetUp), (Own(), Own, SetUp)]
+    for plugin, kind, model in kinds:
+        detector = model((6,), hidden_dims=(8,), latent_dim=2)
         trainer = train(detector, rows, tmp_path, val=rows, max_epochs=1, plugins=plugin)
         assert type(trainer.strategy.checkpoint_io) is kind
-        assert Detector.from_checkpoint(trainer.checkpoint_callback.best_model_path).trained
+        assert read_checkpoint(trainer.checkpoint_callback.best_model_path)["detector"] == model.__name__
 
 
 def test_a_checkpoint_that_holds_more_than_tensors_is_refused_whatever_the_trainer_says(tmp_path, rows):

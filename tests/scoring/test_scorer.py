@@ -9,6 +9,7 @@ import torch
 from conftest import train
 
 from deepad import Calibration, Scorer
+from deepad.atomic import LOCKED
 from deepad.baselines import PCAResidual
 from deepad.baselines.base import BLOCK
 from deepad.detectors import DenseAutoencoder
@@ -223,7 +224,7 @@ def test_a_tie_tolerance_that_no_calibration_has_is_refused(saved, tmp_path, tie
 
 def test_what_a_kill_left_behind_is_cleared_by_the_next_save(scorer, tmp_path):
     scorer.save(tmp_path)
-    (tmp_path / ".writing-abc").write_bytes(b"half")
+    (tmp_path / f"{LOCKED}abcd_123").write_bytes(b"half")
     scorer.save(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
 
