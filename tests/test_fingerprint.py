@@ -87,6 +87,17 @@ def test_a_value_beyond_float32_has_a_fingerprint():
     assert known.tolist() == fingerprint_rows(x.copy()).tolist()
 
 
+@pytest.mark.parametrize("shape", [(), (0,), *SHAPES])
+def test_rows_of_zeros_are_known_among_rows_that_underflow(shape):
+    x = np.zeros((4, *shape))
+    x[2] = 1e-60
+    known = fingerprint_rows(x)
+    zero = fingerprint_rows(np.zeros((1, *shape), np.float32))[0]
+    assert (known[[0, 1, 3]] == zero).all()
+    assert (known[2] == zero) == (x[2].size == 0)
+    assert fingerprint_rows(-np.zeros((1, *shape))) == zero
+
+
 def test_fingerprinting_leaves_the_rows_as_they_were():
     x = np.array([[-0.0, 1.0]], dtype=np.float32)
     fingerprint_rows(x)

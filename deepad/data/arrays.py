@@ -6,6 +6,7 @@ unpacked, and nothing is made larger than a slice, or than one sample of the sha
 
 import gzip
 import io
+import os
 import re
 import struct
 import zipfile
@@ -24,8 +25,8 @@ from deepad.frames import listed
 
 BATCH = 4096
 """Most rows a batch."""
-WIDEST = 1 << 14
-"""Most columns of a table: Arrow takes 9 KB and 70 microseconds for each, whatever is in them."""
+COLUMN = 9000
+"""Bytes that Arrow takes for a column of a table, whatever is in it."""
 SLICE = 1 << 20
 """Bytes a slice, or one row where that is larger."""
 ROW = 1 << 24
@@ -33,7 +34,9 @@ ROW = 1 << 24
 HELD = 1 << 28
 """Bytes that may be held whole of a file of any size, of the order of what importing torch takes."""
 EXPANSION = 100
-"""How many times its file may be held whole beyond that: real tables unpack to 15 times, bombs to 1000."""
+"""How many times its file may be held whole beyond that: most tables unpack to 15 times, bombs to 1000."""
+SHARE = 2
+"""Any file may take the memory of the machine by so much: tables of zeros and ones unpack as bombs do."""
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -117,17 +120,30 @@ def require_sample(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -
         raise InputError(f"{path}: samples must have shape (N, {wanted}), got {found}")
 
 
+def proportion(path: Path) -> int:
+    """How many bytes may be taken for what is in a file, by its size: what is bounded before any row is read."""
+    return max(HELD, EXPANSION * path.stat().st_size)
+
+
 def require_proportion(path: Path, size: int) -> None:
-    """Refuse to hold so many bytes of a file that is far smaller.
+    """Refuse to hold so many bytes of a file that is far smaller, unless the machine has memory to spare for them.
 
     Raises:
-        InputError: it is.
+        InputError: it is, and has not.
     """
-    if size > max(HELD, EXPANSION * path.stat().st_size):
+    if size > max(proportion(path), _memory() // SHARE):
         raise InputError(
-            f"{path} of {path.stat().st_size} bytes unpacks to more than {EXPANSION} times as many ({size} or more): "
-            "give it uncompressed, or in parts"
+            f"{path} of {path.stat().st_size} bytes unpacks to more than {EXPANSION} times as many ({size} or more), "
+            f"and to more than 1/{SHARE} of the memory of this machine: give it uncompressed, or in parts"
         )
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine, 0 if it does not say."""
+    try:
+        return max(0, os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # there is no such call, or no such answer
+        return 0
 
 
 def in_proportion(path: Path, parts: Iterable[Any]) -> list[Any]:
@@ -179,13 +195,17 @@ def require_table(path: Path, x: NDArray[Any] | Stored) -> None:
 
 
 def require_width(path: Path, columns: int) -> None:
-    """Refuse a table of more columns than `WIDEST`.
+    """Refuse a table of more columns than are in proportion to its file: each takes `COLUMN` bytes.
 
     Raises:
         InputError: it has more.
     """
-    if columns > WIDEST:
-        raise InputError(f"{path} has {columns} columns, a table at most {WIDEST}: give samples as .npy (N, {columns})")
+    most = proportion(path) // COLUMN
+    if columns > most:
+        raise InputError(
+            f"{path} has {columns} columns, a table of {path.stat().st_size} bytes at most {most}: "
+            "give more rows in one file, or fewer columns"
+        )
 
 
 def read_array(path: Path) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from deepad.data.arrays import (
     in_proportion,
     npy_slices,
     npz_slices,
+    proportion,
     read_array,
     reading,
     require_file,
@@ -28,8 +29,10 @@ TABLES = frozenset({".csv", ".parquet"})
 ARRAYS = frozenset({".npy", ".npz"})
 TEXT = 1 << 26
 """Most bytes of text in a column of a batch: 16 KB a row."""
-LINE = 1 << 17
-"""Most characters of the first line of a CSV file, as many as the field of one may have."""
+LINE = 1_500_000
+"""Most characters of the first line of a CSV file: 50 for the name of each of 30 000 columns."""
+FIELD = 1 << 17
+"""Most characters of one field of it."""
 
 
 def read_table(path: Path, *, label: str | None = None, text: Collection[str] = ()) -> Any:
@@ -111,22 +114,60 @@ def _parquet(path: Path) -> Iterator[Any]:
     bounds = {"thrift_string_size_limit": size, "thrift_container_size_limit": min(64 + size // 4, 1_000_000)}
     with pq.ParquetFile(path, **bounds) as file:
         require_width(path, file.metadata.num_columns)
-        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
-        require_proportion(path, max((group.total_byte_size for group in groups), default=0))
+        _require_pages(path, file.metadata)
         schema = file.schema_arrow
-    text = {place: field.type for place, field in enumerate(schema) if is_text(field.type)}
-    # column chunks are read piece by piece, not a row group at a time, which may be the whole file
-    how = {"read_dictionary": [schema.names[place] for place in text], "pre_buffer": False, "buffer_size": 1 << 14}
-    with pq.ParquetFile(path, **how, **bounds) as file:
+        # column chunks are read piece by piece, not a row group at a time, which may be the whole file
+        how = {"pre_buffer": False, "buffer_size": 1 << 14, "metadata": file.metadata, **bounds}
+    texts = [field.name for field in schema if is_text(field.type)]
+    with pq.ParquetFile(path, read_dictionary=texts, **how) as file:
+        long = _long_texts(file, texts)
+    with pq.ParquetFile(path, read_dictionary=sorted(long), **how) as file:
         for batch in file.iter_batches(BATCH):
             columns = batch.columns
-            for place, kind in text.items():
-                columns[place] = _written_out(path, schema.names[place], columns[place], kind)
+            for place, field in enumerate(schema):
+                if field.name in long:
+                    columns[place] = _written_out(path, field.name, columns[place], field.type)
             yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _require_pages(path: Path, metadata: Any) -> None:
+    """Refuse a column that could be one page out of proportion to its file: a page is unpacked whole, and pyarrow says
+    neither how many there are nor how large they are."""
+    most = proportion(path)
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if group.total_byte_size > most:
+            require_proportion(path, group.total_byte_size)
+            if any(group.column(place).total_uncompressed_size > most for place in range(group.num_columns)):
+                raise InputError(
+                    f"{path} of {path.stat().st_size} bytes unpacks to more than {most} bytes in a column of a row "
+                    "group: write it with smaller row groups"
+                )
+
+
+def _long_texts(file: Any, names: list[str]) -> set[str]:
+    """Columns of text of which rows may share a text so long that it must not be written out unseen.
+
+    Others are read without their dictionary, which is ten times as fast where no two texts are the same. It comes with
+    the first row of a row group.
+    """
+    import pyarrow.compute as pc
+
+    long: set[str] = set()
+    for group in range(file.num_row_groups if names else 0):
+        short = [name for name in names if name not in long]
+        for batch in file.iter_batches(1, row_groups=[group], columns=short):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                # asked for a, pyarrow gives a.b as well
+                longest = pc.max(pc.binary_length(column.dictionary)).as_py() if name in short else 0
+                if (longest or 0) * BATCH > TEXT:
+                    long.add(name)
+            break
+    return long
 
 
 def _written_out(path: Path, name: str, column: Any, kind: Any) -> Any:
     """A column of text, of which the file may hold each value once."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
 
@@ -137,7 +178,7 @@ def _written_out(path: Path, name: str, column: Any, kind: Any) -> Any:
         raise InputError(
             f"{path} holds {size} bytes of text in {len(column)} rows of {listed([name])}: drop that column"
         )
-    return column.cast(kind)
+    return column.cast(pa.large_string()).cast(kind)  # by way of it, since Arrow casts none to a view
 
 
 def _csv(path: Path, text: Collection[str]) -> Iterator[Any]:
@@ -145,10 +186,13 @@ def _csv(path: Path, text: Collection[str]) -> Iterator[Any]:
     from pyarrow import csv as arrow_csv
 
     line = _first_line(path)
-    found = ((mark, next(csv.reader(io.StringIO(line, newline=""), delimiter=mark), [])) for mark in ",;\t")
-    delimiter, first = max(found, key=lambda pair: len(pair[1]))
+    delimiter, first = max(((mark, _fields(line, mark)) for mark in ",;\t"), key=lambda pair: len(pair[1]))
+    if len(line) > FIELD and not first:
+        raise InputError(f"{path} has a first line with a field of more than {FIELD} characters: give shorter names")
     require_width(path, len(first))
-    options = arrow_csv.ReadOptions(autogenerate_column_names=_is_data(first))
+    # a row must fit into a block
+    block = max(1 << 20, 64 * len(first), 4 * len(line))
+    options = arrow_csv.ReadOptions(autogenerate_column_names=_is_data(first), block_size=block)
     parse = arrow_csv.ParseOptions(delimiter=delimiter)
     with arrow_csv.open_csv(path, read_options=options, parse_options=parse) as reader:
         guessed = reader.schema
@@ -174,11 +218,21 @@ def text_columns(path: Path) -> set[str]:
     return set() if first is None else {field.name for field in first.schema if is_text(field.type)}
 
 
+def _fields(line: str, mark: str) -> list[str]:
+    """Fields of a line that are separated by a mark; none if one of them is too long for that to be the right mark."""
+    try:
+        return next(csv.reader(io.StringIO(line, newline=""), delimiter=mark), [])
+    except csv.Error:
+        return []
+
+
 def _first_line(path: Path) -> str:
     """The first line of a CSV file, or more."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        start = file.read(LINE)
-    if len(start) == LINE and "\n" not in start and "\r" not in start:
+        start = file.read(FIELD)
+        if "\n" not in start and "\r" not in start:
+            start += file.readline(LINE - len(start))
+    if len(start) == LINE and start[-1] not in "\r\n":
         raise InputError(f"{path} has a first line of more than {LINE} characters: a line is a row of a table")
     return start
 

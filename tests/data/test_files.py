@@ -817,3 +817,29 @@ def test_batches_of_a_broken_table_are_refused_in_one_line(tmp_path, name, conte
     with pytest.raises(InputError, match=message) as caught:
         list(record_batches(tmp_path / name))
     assert "\n" not in str(caught.value)
+
+
+def test_a_wide_table_is_read(tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 20_000))
+    np.save(tmp_path / "x.npy", x[:5])
+    names = [f"gene{place:05}" for place in range(20_000)]
+    pq.write_table(pa.table(dict(zip(names, x[:5].T, strict=True))), tmp_path / "x.parquet")
+    lines = [",".join(names), *(",".join(map(repr, row)) for row in x.tolist())]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    for name, rows in (("x.npy", 5), ("x.parquet", 5), ("x.csv", 50)):
+        table = read_table(tmp_path / name)
+        assert (np.stack(table.columns, 1) == x[:rows]).all()
+        assert table.schema.names == ([f"x{place}" for place in range(20_000)] if name == "x.npy" else names)
+
+
+def test_rows_longer_than_a_block_of_arrow_are_read(tmp_path):
+    columns = 25_000
+    (tmp_path / "x.csv").write_text("".join(",".join([str(row).rjust(50)] * columns) + "\n" for row in range(3)))
+    table = read_table(tmp_path / "x.csv")
+    assert (np.stack(table.columns, 1) == np.arange(3)[:, None]).all()
+
+
+def test_long_names_of_many_columns_are_read(tmp_path):
+    names = [f"g{place:029}" for place in range(5_000)]
+    (tmp_path / "x.csv").write_text(",".join(names) + "\n" + ",".join(["1"] * 5_000) + "\n")
+    assert read_table(tmp_path / "x.csv").schema.names == names

@@ -5,6 +5,7 @@ Each mutation is judged by `bounded`: a second of work and memory in proportion 
 
 import gzip
 import io
+import os
 import struct
 import zipfile
 
@@ -22,10 +23,11 @@ from trial import outcome, require_one_line
 
 from deepad import Scorer
 from deepad.comparison.spec import read_yaml
-from deepad.data.arrays import HELD, SLICE, WIDEST
+from deepad.data import tables
+from deepad.data.arrays import BATCH, COLUMN, HELD, SLICE
 from deepad.data.files import read_labels, read_samples
 from deepad.data.recordings import Reader, from_files
-from deepad.data.tables import read_table, record_batches, text_columns
+from deepad.data.tables import LINE, read_table, record_batches, text_columns
 from deepad.errors import ArtifactError, DeepadError, InputError
 
 randoms = st.randoms(use_true_random=False)
@@ -273,7 +275,21 @@ def test_an_array_that_announces_more_than_there_is_is_refused_at_its_end(tmp_pa
         count(tmp_path / "x-idx2.gz", shape[1:])
 
 
-def test_what_must_be_held_whole_is_refused_out_of_proportion_to_its_file(tmp_path):
+def of_memory(monkeypatch, size):
+    """A machine of so many bytes of memory, which does not say how many if it is None."""
+    known = {} if size is None else {"SC_PHYS_PAGES": size // 4096, "SC_PAGE_SIZE": 4096}
+
+    def sysconf(name):
+        if name not in known:
+            raise ValueError("unrecognized configuration name")
+        return known[name]
+
+    monkeypatch.setattr(os, "sysconf", sysconf)
+
+
+@pytest.mark.parametrize("memory", [None, HELD])
+def test_what_must_be_held_whole_is_refused_out_of_proportion_to_its_file(tmp_path, monkeypatch, memory):
+    of_memory(monkeypatch, memory)
     size = HELD + SLICE
     npz_bomb(tmp_path / "x.npz", (size // 4, 4), fortran=True, size=size)
     idx_bomb(tmp_path / "y-idx1.gz", 2**32 - 1, size=SLICE)
@@ -310,12 +326,35 @@ def test_names_of_arrays_and_columns_cannot_flood_a_message(tmp_path):
         require_one_line(caught.value)
 
 
+WIDE = HELD // COLUMN + 1
+"""Columns that take more than any small file may."""
+
+
 def test_a_table_of_too_many_columns_is_refused_unread(tmp_path):
-    (tmp_path / "x.csv").write_bytes(b"," * WIDEST + b"\n" + b"," * WIDEST + b"\n")
-    np.save(tmp_path / "x.npy", np.zeros((2, WIDEST + 1), np.uint8))
-    for name in ("x.csv", "x.npy"):
-        with bounded(0), pytest.raises(InputError, match=f"has {WIDEST + 1} columns"):
+    (tmp_path / "x.csv").write_bytes(b"," * (WIDE - 1) + b"\n" + b"," * (WIDE - 1) + b"\n")
+    (tmp_path / "header.csv").write_bytes(b"," * 65_000 + b"\n")
+    np.save(tmp_path / "x.npy", np.zeros((2, WIDE), np.uint8))
+    for name, columns in (("x.csv", WIDE), ("header.csv", 65_001), ("x.npy", WIDE)):
+        with bounded(0), pytest.raises(InputError, match=f"has {columns} columns.*at most {WIDE - 1}: ") as caught:
             as_tables(tmp_path / name)
+        assert ".npy (N" not in str(caught.value)
+
+
+def test_a_line_of_millions_of_columns_is_refused_unread(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"," * (LINE - 1) + b"\n")
+    with bounded(LINE), pytest.raises(InputError, match=f"has {LINE} columns"):
+        as_tables(tmp_path / "x.csv")
+
+
+def test_a_large_file_may_have_more_columns(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((100, WIDE), np.float32))
+    assert next(record_batches(tmp_path / "x.npy")).num_columns == WIDE
+
+
+def test_a_first_line_that_is_one_long_field_is_refused_unread(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"1" * SLICE + b"\n")
+    with bounded(0), pytest.raises(InputError, match="first line with a field of more than"):
+        count(tmp_path / "x.csv", (1,))
 
 
 def test_a_table_without_lines_is_refused_unread(tmp_path):
@@ -337,12 +376,45 @@ def test_a_quote_that_never_ends_is_refused(tmp_path):
         count(tmp_path / "x.csv", (1,))
 
 
-def test_a_parquet_file_that_unpacks_to_far_more_is_refused_unread(tmp_path):
+def test_a_parquet_file_whose_page_unpacks_to_far_more_is_refused_unread(tmp_path):
     table = pa.table({"a": np.zeros(HELD // 8 + 1)})
     pq.write_table(table, tmp_path / "x.parquet", use_dictionary=False, compression="zstd", row_group_size=len(table))
     del table
-    with bounded(0), pytest.raises(InputError, match="more than 100 times"):
+    with bounded(0), pytest.raises(InputError, match="write it with smaller row groups"):
         as_tables(tmp_path / "x.parquet")
+
+
+@pytest.fixture(scope="module", name="sparse")
+def _sparse(tmp_path_factory):
+    """Ones among zeros: 32 columns of a few kilobytes, and more than `HELD` as numbers."""
+    path = tmp_path_factory.mktemp("sparse") / "x.parquet"
+    x = np.zeros(HELD // (8 * 32) + 1)
+    x[::1000] = 1
+    pq.write_table(
+        pa.table(dict.fromkeys(map(str, range(32)), pa.array(x))),
+        path,
+        use_dictionary=False,
+        compression="zstd",
+        row_group_size=len(x),
+    )
+    assert 100 * path.stat().st_size < 8 * 32 * len(x)
+    return path, len(x)
+
+
+def test_ones_among_zeros_are_streamed(sparse):
+    path, rows = sparse
+    with bounded(path.stat().st_size):
+        assert sum(map(len, record_batches(path))) == rows
+
+
+def test_ones_among_zeros_are_held_where_the_machine_has_room_for_them(sparse, monkeypatch):
+    path, rows = sparse
+    of_memory(monkeypatch, 4 * HELD)
+    assert len(read_table(path)) == rows
+    for memory in (None, 2 * HELD):
+        of_memory(monkeypatch, memory)
+        with pytest.raises(InputError, match="give it uncompressed, or in parts"):
+            read_table(path)
 
 
 def test_a_parquet_file_that_announces_a_million_columns_is_refused_unread(tmp_path):
@@ -361,6 +433,29 @@ def test_a_long_text_that_many_rows_share_is_not_written_out(tmp_path):
     pq.write_table(pa.table({"a": shared}), tmp_path / "x.parquet", store_schema=False)
     with bounded(0), pytest.raises(InputError, match="bytes of text in 4096 rows of a"):
         as_tables(tmp_path / "x.parquet")
+
+
+LONG = tables.TEXT // BATCH + 1
+"""Bytes of a text that not every row of a batch may have."""
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+def test_a_long_text_that_rows_share_is_found_in_any_row_group(tmp_path, kind):
+    texts = [*["x"] * 4096, *["x" * (LONG)] * 4096]
+    pq.write_table(
+        pa.table({"b": ["y"] * 8192, "a": pa.array(texts, kind)}), tmp_path / "x.parquet", row_group_size=4096
+    )
+    del texts
+    with bounded(0), pytest.raises(InputError, match="bytes of text in 4096 rows of a"):
+        as_tables(tmp_path / "x.parquet")
+
+
+def test_a_long_text_among_short_ones_is_read(tmp_path):
+    texts = ["x" * (LONG), "y", None] * 100
+    for kind in ("string", "large_string", "string_view"):
+        table = pa.table({"a.b": np.arange(300.0), "a": pa.array(texts, kind), "c": ["z"] * 300})
+        pq.write_table(table, tmp_path / "x.parquet")
+        assert read_table(tmp_path / "x.parquet").equals(table)
 
 
 def test_text_of_a_parquet_file_comes_out_as_it_was_written(tmp_path):
