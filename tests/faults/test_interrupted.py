@@ -28,7 +28,13 @@ def _work(tmp_path_factory):
 
 
 def start(*arguments, **options):
-    return subprocess.Popen([sys.executable, "-m", "deepad", *map(str, arguments)], stderr=subprocess.PIPE, **options)
+    command = [sys.executable, "-m", "deepad", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=_listen, **options)
+
+
+def _listen():
+    """What a shell starts in the background ignores SIGINT, and so would what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def taken(pipe, least):

@@ -415,5 +415,3 @@ def test_the_script_says_so_where_no_row_follows_another(scorers, service):
     output, error = service().communicate(lines)
     assert output == ""
     assert "give --gap" in error
-    output, _ = service("--gap", "10").communicate(lines)
-    assert output == ""  # the state remembers its own gap, and these rows
