@@ -63,13 +63,12 @@ class _WholeRows(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        end = bytes(data).rfind(b"\n") + 1
-        held = self.rest + bytes(data)[:end]
-        if end:
-            self._tell(held)
+        given = bytes(data)
+        if end := given.rfind(b"\n") + 1:
+            self._tell(self.rest + given[:end])
             self.rest = bytearray()
-        self.rest += bytes(data)[end:]
-        return len(data)
+        self.rest += given[end:]
+        return len(given)
 
     def close(self) -> None:
         if self.rest and not self.closed:
