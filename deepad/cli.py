@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import deepad
-from deepad.errors import DeepadError
+from deepad.errors import DeepadError, visible
 
 INPUTS = "image, folder of images or of tables, .npy, .npz, .csv, .parquet or IDX file"
 
@@ -81,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int = 1) -> int:
-    printable = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    sys.stderr.write(f"deepad: error: {printable}\n")
+    sys.stderr.write(f"deepad: error: {visible(' '.join(message.split()))}\n")
     return status
 
 
@@ -298,8 +297,7 @@ def _list_generators(options: argparse.Namespace) -> None:
 
 def say(report: dict[str, Any], text: str, as_json: bool, file: Any = None) -> None:
     """Print a report, as text for people or as JSON for machines; a name in it cannot steer the terminal."""
-    plain = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-    print(json.dumps(report, indent=1) if as_json else plain, file=file or sys.stdout)
+    print(json.dumps(report, indent=1) if as_json else visible(text, keep="\n"), file=file or sys.stdout)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,16 @@ class IncompatibleInstallError(DeepadError, ImportError):
     """Installed packages that do not fit each other, or an optional one that is missing."""
 
 
+def visible(text: str, *, keep: str = "") -> str:
+    """Text that cannot steer a terminal: what is not printable, but for what is kept, becomes a question mark."""
+    return "".join(c if c.isprintable() or c in keep else "?" for c in text)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a library says, or the name of its error."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 @contextmanager
 def naming(what: object) -> Iterator[None]:
     """Say of which file or recording something is refused."""

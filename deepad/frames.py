@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepad.errors import InputError
+from deepad.errors import InputError, visible
 
 Frame = Any  # a pyarrow.Table, which has no types to import
 MISSING = "(missing)"
@@ -278,5 +278,5 @@ def several(given: Any) -> list[Any]:
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and how many more there are; of one that would not fit into a line of text its beginning."""
-    shown = ("".join(c if c.isprintable() else "?" for c in name[:60]) + "..." * (len(name) > 60) for name in names[:6])
+    shown = (visible(name[:60]) + "..." * (len(name) > 60) for name in names[:6])
     return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

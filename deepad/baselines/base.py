@@ -87,9 +87,7 @@ class Baseline(ABC):
                 self.shift_, self.scale_ = standard_scaling(rows)
             self._fit(self._rows(rows))
             found = {name: np.asarray(getattr(self, f"{name}_")) for name in self._kept}
-            self._take(
-                {name: array if array.dtype.kind == "i" else array.astype(float) for name, array in found.items()}
-            )
+            self._take({name: a if a.dtype.kind == "i" else np.asarray(a, np.float64) for name, a in found.items()})
             self._check()
             self._prepare()
         except BaseException:
@@ -255,10 +253,10 @@ class Baseline(ABC):
             )
         require_numbers(x)
         made = [np.empty(0)]
-        for start in range(0, len(x), BLOCK):
-            block = x[start : start + BLOCK]
-            rows = np.array(block, np.float64, order="C") if self.by_row else filled(block, np.float64)
-            with np.errstate(over="ignore", invalid="ignore"):  # what overflows, by a state nobody fitted, is infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows, by a state nobody fitted, is infinite
+            for start in range(0, len(x), BLOCK):
+                block = x[start : start + BLOCK]
+                rows = np.array(block, np.float64, order="C") if self.by_row else filled(block, np.float64)
                 made.append(function(self._rows(rows))[: len(block)])
         return np.concatenate(made[1:] or made)
 

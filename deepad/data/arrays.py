@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepad.errors import InputError
+from deepad.errors import InputError, reason_of
 from deepad.frames import listed
 
 BATCH = 4096
@@ -168,8 +168,7 @@ def reading(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        reason = re.sub(r"(got \d+|invalid value).*", r"\1", reason)  # what follows are the data themselves
+        reason = re.sub(r"(got \d+|invalid value).*", r"\1", reason_of(error))  # what follows are the data themselves
         raise InputError(f"cannot read {path}, which is broken or of another kind: {reason[:120]}") from None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepad.errors import InputError
+from deepad.errors import InputError, reason_of
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 IMAGE_BYTES = 1 << 25
@@ -67,5 +67,4 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     except InputError:
         raise
     except Exception as error:  # what reads one kind of image raises what it likes
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise InputError(f"{path} is not a whole image: {reason[:200]}") from None
+        raise InputError(f"{path} is not a whole image: {reason_of(error)[:200]}") from None

@@ -119,8 +119,10 @@ def _parquet(path: Path) -> Iterator[Any]:
         # column chunks are read piece by piece, not a row group at a time, which may be the whole file
         how = {"pre_buffer": False, "buffer_size": 1 << 14, "metadata": file.metadata, **bounds}
     texts = [field.name for field in schema if is_text(field.type)]
-    with pq.ParquetFile(path, read_dictionary=texts, **how) as file:
-        long = _long_texts(file, texts)
+    long: set[str] = set()
+    if texts:
+        with pq.ParquetFile(path, read_dictionary=texts, **how) as file:
+            long = _long_texts(file, texts)
     with pq.ParquetFile(path, read_dictionary=sorted(long), **how) as file:
         for batch in file.iter_batches(BATCH):
             columns = batch.columns
@@ -153,7 +155,7 @@ def _long_texts(file: Any, names: list[str]) -> set[str]:
     import pyarrow.compute as pc
 
     long: set[str] = set()
-    for group in range(file.num_row_groups if names else 0):
+    for group in range(file.num_row_groups):
         short = [name for name in names if name not in long]
         for batch in file.iter_batches(1, row_groups=[group], columns=short):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import deepad
 from deepad.data.windows import StepRule
-from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError
+from deepad.errors import ArtifactCorruptError, CalibrationMismatchError, InputError, visible
 from deepad.scoring.artifact import read_artifact, write_artifact
 from deepad.scoring.blocks import Model
 from deepad.scoring.budget import Budget
@@ -158,7 +158,7 @@ class describing:  # a context manager, which reads as a verb
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         failures = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError)
         if isinstance(error, failures) and not isinstance(error, CalibrationMismatchError):
-            reason = "".join(c if c.isprintable() else "?" for c in str(error)[:160])  # it may quote the file
+            reason = visible(str(error)[:160])  # it may quote the file
             raise ArtifactCorruptError(f"{self.folder} does not describe a scorer: {reason}") from None
 
 
