@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import deepad
-from deepad.errors import DeepadError, visible
+from deepad.errors import DeepadError, raising_once, visible
 
 INPUTS = "image, folder of images or of tables, .npy, .npz, .csv, .parquet or IDX file"
 
@@ -32,18 +32,9 @@ class _Terminated(BaseException):
 @contextmanager
 def _unwinding_on_sigterm() -> Iterator[None]:
     """SIGTERM raises, so that files and processes are cleaned up; a caller's own handling of it is kept."""
-
-    asked = False
-
-    def stop(*_: object) -> None:
-        nonlocal asked
-        if not asked:  # one more must not break off the cleaning
-            asked = True  # not SIG_IGN: the Trainer puts this handler back when it is broken off
-            raise _Terminated
-
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if ours:
-        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGTERM, raising_once(_Terminated))
     try:
         yield
     finally:

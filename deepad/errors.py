@@ -3,7 +3,7 @@
 Argument errors are `ValueError` as well, so generic callers (scikit-learn, Lightning) can catch them as usual.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -95,6 +95,19 @@ def visible(text: str, *, keep: str = "") -> str:
 def reason_of(error: Exception) -> str:
     """The first line of what a library says, or the name of its error."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def raising_once(error: Callable[[], BaseException]) -> Callable[..., None]:
+    """A signal handler that raises the first time: one more signal does not break off the cleaning."""
+    asked = False
+
+    def handler(*_: object) -> None:
+        nonlocal asked
+        if not asked:
+            asked = True  # not SIG_IGN: the Trainer puts this handler back when it is broken off
+            raise error()
+
+    return handler
 
 
 @contextmanager

@@ -34,7 +34,7 @@ import numpy as np
 
 from deepad.atomic import replacing
 from deepad.comparison.plan import Cell, Plan
-from deepad.errors import DeepadError, InputError
+from deepad.errors import DeepadError, InputError, raising_once
 
 CELLS, PLAN = "cells", "plan.json"
 PATIENCE = 5.0
@@ -225,16 +225,8 @@ def _serve(plan: Plan, cells: Sequence[Cell], folder: str, pipe: Any) -> None:
 
 
 def _unwinding() -> Callable[..., None]:
-    """What SIGTERM does to a process of cells: the first ends it, one more does not break off the cleaning."""
-    asked = False
-
-    def unwind(*_: object) -> None:
-        nonlocal asked
-        if not asked:
-            asked = True  # not SIG_IGN: the Trainer puts this handler back when it is broken off
-            raise SystemExit(128 + signal.SIGTERM)
-
-    return unwind
+    """What SIGTERM does to a process of cells: it ends, and cleans up."""
+    return raising_once(lambda: SystemExit(128 + signal.SIGTERM))
 
 
 def _end_with(sentinel: int) -> None:
